@@ -1,0 +1,33 @@
+# make run     1200 clips from nothing to evaluated tasks and HTML pages (about 13 minutes on 2 cores)
+# make test    everything that CI checks
+# make lab     JupyterLab on the notebooks
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: run test lab clean
+
+run: $(READY)
+	$(BIN)/python -m trajvit run notebooks/params/validate.yaml
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+
+lab: $(READY)
+	$(BIN)/jupyter lab --notebook-dir .
+
+clean:
+	rm -rf .venv reports/runs .pytest_cache .ruff_cache
+
+# The stamp is written last, so that an interrupted installation is begun anew.
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), "Python 3.11 is needed: make PYTHON=/path/to/python3.11"'
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@

@@ -1,0 +1,1 @@
+"""Videos on disk: the store, its generator, verification and loading."""

@@ -1,0 +1,54 @@
+"""A figure that says what it is worth: beside its interval, its trivial baselines and its limit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from trajvit.datasets.files import write_json
+from trajvit.metrics.intervals import bootstrap_ci95
+from trajvit.settings import InputError, Settings
+
+
+class Metric(Settings):
+    """One measured figure. `limit` is the best that could be reached, None where it is not known."""
+
+    value: float
+    unit: str
+    ci95: tuple[float, float] | None = None
+    baselines: dict[str, float] = {}
+    limit: float | None = None
+
+    @classmethod
+    def mean(cls, values: Float[np.ndarray, " N"], unit: str, baselines: dict[str, float], limit: float | None = None):
+        """The mean over clips with its bootstrap 95 % interval."""
+        values = values.astype(np.float64)
+        return cls(value=float(values.mean()), unit=unit, ci95=bootstrap_ci95(values), baselines=baselines, limit=limit)
+
+    def __str__(self) -> str:
+        interval = f" [{self.ci95[0]:.4g}, {self.ci95[1]:.4g}]" if self.ci95 else ""
+        baselines = "".join(f", {name} {value:.4g}" for name, value in self.baselines.items())
+        limit = f", limit {self.limit:.4g}" if self.limit is not None else ""
+        return f"{self.value:.4g} {self.unit}{interval}{baselines}{limit}"
+
+
+Metrics = dict[str, dict[str, Metric]]  # group, such as `reconstruction`, then name, such as `psnr_db`
+
+
+def record(run_dir: Path, notebook: str, metrics: Metrics, **more) -> None:
+    """Put a notebook's metrics, and `more` JSON beside them, into the run's `metrics.json`, replacing its earlier ones."""
+    path = run_dir / "metrics.json"
+    everything = read_metrics(run_dir)
+    measured = {group: {name: metric.model_dump(mode="json") for name, metric in rows.items()} for group, rows in metrics.items()}
+    write_json(path, everything | {notebook: measured | more})
+
+
+def read_metrics(run_dir: Path) -> dict:
+    """The content of a run's `metrics.json`; empty where there is none. Raises `InputError` for a damaged one."""
+    try:
+        return json.loads((run_dir / "metrics.json").read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(f"{run_dir}/metrics.json cannot be read ({error}): delete it and run again") from None

@@ -1,0 +1,184 @@
+"""MAGVIT: the tokenizer and the transformer as one model that classifies, generates and predicts."""
+
+import json
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from trajvit.datasets.files import write_atomic, write_json
+from trajvit.magvit.commit import Sequence, interior
+from trajvit.magvit.decoding import GREEDY, DecodingConfig, Prompt, clip_noise, decode
+from trajvit.magvit.tasks import TASK_NAMES, TASKS, condition, given_frames, task_number
+from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
+from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
+from trajvit.settings import InputError, Settings
+
+FORMAT, FORMAT_VERSION = "trajvit.MAGVIT", 1
+CHUNK = 64  # clips that go through the model at a time
+
+Video = Float[Tensor, "B C T H W"]
+
+
+class MAGVITConfig(Settings):
+    """What a saved model needs to be built again."""
+
+    tokenizer: TokenizerConfig
+    transformer: TransformerConfig
+    classes: tuple[str, ...] = Field(description="names of the classes, in label order")
+    tasks: tuple[str, ...] = TASK_NAMES
+
+
+class MAGVIT(nn.Module):
+    """The whole model. Videos are (B, C, T, H, W) float32 in [0, 1], tokens (B, t, h, w) int64, labels (B,) int64."""
+
+    tasks = TASK_NAMES
+
+    def __init__(self, tokenizer: Tokenizer, transformer: MaskedTransformer, classes: tuple[str, ...]):
+        super().__init__()
+        self.tokenizer, self.transformer = tokenizer, transformer
+        self.config = MAGVITConfig(tokenizer=tokenizer.config, transformer=transformer.config, classes=classes)
+        self.eval()
+
+    def encode(self, videos: Video) -> Int[Tensor, "B t h w"]:
+        """Tokens of videos."""
+        self._check_clip(videos, self.config.tokenizer.frames)
+        return self._in_chunks(self.tokenizer.encode, videos)
+
+    def decode(self, tokens: Int[Tensor, "B t h w"]) -> Video:
+        """Videos of tokens. Raises `InputError` for tokens of another grid or outside the codebook."""
+        grid, codes = self.config.tokenizer.grid, self.config.tokenizer.codes
+        if tuple(tokens.shape[1:]) != grid or (tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < codes):
+            raise InputError(f"tokens of shape {tuple(tokens.shape)} were given; this model takes (B, {grid}) in 0..{codes - 1}")
+        return self._in_chunks(self.tokenizer.decode, tokens)
+
+    def class_probabilities(self, videos: Video) -> Float[Tensor, "B K"]:
+        """How probable each class is: the class is a masked token, predicted from all tokens of the clip (task CLS)."""
+        tokens = self.encode(videos).flatten(1)
+
+        @torch.no_grad()
+        def read_class(rows: Sequence) -> Float[Tensor, "B K"]:
+            task, label = self._prefix(len(rows), "CLS", self.config.transformer.asked_class)
+            return self.transformer(rows, task, label)[1].softmax(-1)
+
+        return self._in_chunks(read_class, tokens)
+
+    def classify(self, videos: Video) -> Int[Tensor, " B"]:
+        """The likeliest class of each video, as a label."""
+        return self.class_probabilities(videos).argmax(-1)
+
+    def generate(self, labels: Int[Tensor, " B"] | list[int], seed: int = 0, decoding: DecodingConfig = DecodingConfig()) -> Video:
+        """New videos of the given classes (task CG). Clip k depends on (seed, k, its label) alone."""
+        labels = torch.as_tensor(labels, dtype=torch.long, device=self.device)
+        classes = len(self.config.classes)
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise InputError(f"labels {sorted(set(labels.tolist()))} were given; this model knows 0..{classes - 1}")
+        blank = torch.zeros(len(labels), *self._clip_shape(), device=self.device)
+        return self._complete("CG", blank, labels, seed, decoding)
+
+    def predict(
+        self,
+        context: Video,
+        frames: int | None = None,
+        labels: Int[Tensor, " B"] | list[int] | None = None,
+        seed: int = 0,
+        decoding: DecodingConfig = GREEDY,
+    ) -> Video:
+        """All `frames` of the clips whose first frames are `context`, which are returned as given (tasks FP and CFP).
+
+        `context` holds the first half of the clip's frames; with `labels` the class is given too. Greedy by default;
+        pass a `DecodingConfig` for samples.
+        """
+        whole = self.config.tokenizer.frames
+        if frames not in (None, whole):
+            raise InputError(f"frames = {frames} was asked; this model makes clips of {whole} frames")
+        self._check_clip(context, given_frames(whole))
+        context = context.to(self.device)
+        video = torch.zeros(len(context), *self._clip_shape(), device=self.device)
+        video[:, :, : context.shape[2]] = context
+        if labels is None:
+            predicted = self._complete("FP", video, None, seed, decoding)
+        else:
+            predicted = self._complete("CFP", video, torch.as_tensor(labels, device=self.device), seed, decoding)
+        predicted[:, :, : context.shape[2]] = context
+        return predicted
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write `config.json` and `model.safetensors` into the folder `path`; the config goes last."""
+        root = Path(path)
+        write_atomic(root / "model.safetensors", save({name: value.contiguous() for name, value in self.state_dict().items()}))
+        described = {"format": FORMAT, "format_version": FORMAT_VERSION} | self.config.model_dump(mode="json")
+        write_json(root / "config.json", described)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> "MAGVIT":
+        """Load a model saved by `save_pretrained`. Raises `InputError` for a missing, foreign or damaged one."""
+        root = Path(path)
+        try:
+            described = json.loads((root / "config.json").read_text())
+        except FileNotFoundError:
+            raise InputError(f"there is no model at {root} (no config.json): train one, or name another folder") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{root}/config.json cannot be read ({error}): save the model again") from None
+        if not isinstance(described, dict) or described.pop("format", None) != FORMAT:
+            raise InputError(f"{root} holds something else than a trajvit MAGVIT: name another folder")
+        if (version := described.pop("format_version", None)) != FORMAT_VERSION:
+            raise InputError(f"{root} has format version {version}; this trajvit reads {FORMAT_VERSION}: train again")
+        config = MAGVITConfig(**described)
+        model = cls(Tokenizer(config.tokenizer), MaskedTransformer(config.transformer), config.classes)
+        try:
+            model.load_state_dict(load_file(root / "model.safetensors"))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{root}/model.safetensors does not fit its config.json ({reason}): save the model again") from None
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def _complete(
+        self, name: str, videos: Video, labels: Int[Tensor, " B"] | None, seed: int, decoding: DecodingConfig
+    ) -> Video:
+        """Decode the clips whose visible part is shown by `videos`, for one task."""
+        task, shape, levels = TASKS[task_number(name)], self.config.tokenizer, self.config.transformer.levels
+        inside = interior(task, shape.clip, shape.stride).to(self.device)
+
+        def complete(rows: Int[Tensor, " B"]) -> Video:
+            label = self.config.transformer.no_class if labels is None else labels[rows]
+            numbers, label = self._prefix(len(rows), name, label)
+            tokens = self.tokenizer.encode(condition(task, videos[rows])).flatten(1)
+            prompt = Prompt(tokens, inside.expand(len(rows), -1), numbers, label)
+            noise = None
+            if decoding.temperature or decoding.choice_temperature:
+                clips = range(int(rows[0]), int(rows[-1]) + 1)
+                noise = torch.from_numpy(clip_noise(seed, clips, decoding, self.config.transformer.length, levels)).to(self.device)
+            filled = decode(self.transformer, prompt, decoding, noise)
+            return self.tokenizer.decode(filled.unflatten(1, shape.grid))
+
+        return self._in_chunks(complete, torch.arange(len(videos), device=self.device))
+
+    def _prefix(self, rows: int, task: str, label: int | Int[Tensor, " B"]):
+        """The [task] and [class] of a batch."""
+        numbers = torch.full((rows,), task_number(task), device=self.device)
+        return numbers, torch.as_tensor(label, device=self.device).expand(rows)
+
+    def _clip_shape(self) -> tuple[int, ...]:
+        return self.config.tokenizer.channels, *self.config.tokenizer.clip
+
+    def _check_clip(self, videos: Video, frames: int) -> None:
+        channels, _, height, width = self._clip_shape()
+        if tuple(videos.shape[1:]) != (channels, frames, height, width):
+            raise InputError(
+                f"videos of shape {tuple(videos.shape)} were given; this model takes (B, {channels}, {frames}, {height}, {width})"
+            )
+
+    def _in_chunks(self, step, rows: Tensor) -> Tensor:
+        """`step` applied to `CHUNK` rows at a time, on the model's device."""
+        if not len(rows):
+            raise InputError("an empty batch was given; give at least one clip")
+        return torch.cat([step(chunk.to(self.device)) for chunk in rows.split(CHUNK)])

@@ -1,0 +1,156 @@
+"""Every figure of the notebooks: arrays in, one matplotlib figure out."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from matplotlib.figure import Figure
+
+from trajvit.evaluation.ladder import Rung
+from trajvit.worlds.families import NAMES
+from trajvit.worlds.film import Clips
+
+COLOURS = ("#3b6fb6", "#d1743a", "#3f9160", "#8a5aa8")
+MAGVIT_COLOUR, BASELINE_COLOURS = "#3b6fb6", ("#8c8c8c", "#bfa25a")
+Frames = UInt8[np.ndarray, "N T H W C"]
+
+plt.rcParams.update(
+    {
+        "figure.dpi": 110,
+        "figure.constrained_layout.use": True,
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#e6e6e6",
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+        "image.cmap": "gray",
+    }
+)
+
+
+def film_strips(rows: dict[str, UInt8[np.ndarray, "T H W C"]], given: int = 0) -> Figure:
+    """One clip a row, one frame a column; a line stands after the first `given` frames."""
+    times = len(next(iter(rows.values())))
+    figure, axes = plt.subplots(len(rows), times, figsize=(times * 0.95, len(rows) * 1.0), squeeze=False)
+    for line, (title, clip) in zip(axes, rows.items(), strict=True):
+        for k, (axis, frame) in enumerate(zip(line, clip, strict=True)):
+            axis.imshow(frame.squeeze(), vmin=0, vmax=255)
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+            for spine in axis.spines.values():
+                spine.set(visible=True, color="#d1743a" if k < given else "#555555", linewidth=1.5 if k < given else 0.5)
+        line[0].set_ylabel(title, rotation=0, ha="right", va="center")
+    for k, axis in enumerate(axes[0]):
+        axis.set_title("given" if k < given else f"t = {k / max(times - 1, 1):.2f} s", fontsize=7, color="#777777")
+    return figure
+
+
+def trajectories(clips: Clips, each: int = 12) -> Figure:
+    """Paths of a few clips a family, seen in 3-D, depth to the back."""
+    figure, axes = plt.subplots(1, len(NAMES), figsize=(11, 3.2), subplot_kw={"projection": "3d"})
+    for label, (axis, name) in enumerate(zip(axes, NAMES, strict=True)):
+        for path in clips.points[clips.label == label][:each]:
+            axis.plot(path[:, 0], path[:, 2], -path[:, 1], ".-", color=COLOURS[label], alpha=0.6, linewidth=1, markersize=3)
+        axis.set(title=name, xlabel="x (m)", ylabel="z (m)", zlabel="up (m)", xlim=(-2, 2), ylim=(2, 5), zlim=(-2, 2))
+        axis.tick_params(labelsize=6)
+    return figure
+
+
+def class_balance(label: Int[np.ndarray, " N"] | UInt8[np.ndarray, " N"]) -> Figure:
+    """How many clips there are of each family."""
+    counts = np.bincount(label, minlength=len(NAMES))
+    figure, axis = plt.subplots(figsize=(4.5, 2.2))
+    axis.bar_label(axis.bar(NAMES, counts, color=COLOURS, width=0.6))
+    axis.set(ylabel="clips", ylim=(0, counts.max() * 1.2))
+    axis.grid(axis="x", visible=False)
+    return figure
+
+
+def where_balls_are(clips: Clips) -> Figure:
+    """Where in the frame each family's balls fly: all clips laid over each other."""
+    figure, axes = plt.subplots(1, len(NAMES), figsize=(8, 2.3))
+    for label, (axis, name) in enumerate(zip(axes, NAMES, strict=True)):
+        light = clips.frames[clips.label == label].max(axis=-1).astype(np.float32).mean(axis=(0, 1))
+        axis.imshow(light, cmap="magma")
+        axis.set(title=name, xticks=[], yticks=[])
+        axis.grid(False)
+    return figure
+
+
+def losses(history: dict[str, dict[str, list[float]]]) -> Figure:
+    """The logged parts of each stage's loss against the step."""
+    figure, axes = plt.subplots(1, len(history), figsize=(4.5 * len(history), 2.8), squeeze=False)
+    for axis, (stage, scalars) in zip(axes[0], history.items(), strict=True):
+        for name, values in scalars.items():
+            if name not in ("step", "loss", "gradient_norm", "learning_rate"):
+                axis.plot(scalars["step"], _smooth(values), label=name, linewidth=1.3)
+        axis.set(title=stage, xlabel="step", ylabel="loss", yscale="log")
+        axis.legend()
+    return figure
+
+
+def _smooth(values: list[float], share: float = 0.04) -> Float[np.ndarray, " n"]:
+    width = max(1, int(share * len(values)))
+    padded = np.pad(np.asarray(values, float), (width - 1, 0), mode="edge")
+    return np.convolve(padded, np.full(width, 1 / width), mode="valid")
+
+
+def code_frequencies(tokens: Int[np.ndarray, "N t h w"], codes: int) -> Figure:
+    """How often each code occurs, commonest first; a flat line would be a codebook in full use."""
+    counts = np.sort(np.bincount(tokens.ravel(), minlength=codes))[::-1]
+    figure, axis = plt.subplots(figsize=(4.5, 2.4))
+    axis.fill_between(np.arange(codes), np.maximum(counts, 0.5), 0.5, step="mid", color=MAGVIT_COLOUR, alpha=0.8)
+    axis.axhline(tokens.size / codes, color="#d1743a", linestyle="--", linewidth=1)
+    axis.annotate("all codes alike", (codes, tokens.size / codes), ha="right", va="bottom", color="#d1743a", fontsize=7)
+    axis.set(yscale="log", xlabel="code, by rank", ylabel="tokens", xlim=(0, codes))
+    return figure
+
+
+def confusion(matrix: Int[np.ndarray, "K K"]) -> Figure:
+    """True class down, named class across."""
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    figure, axis = plt.subplots(figsize=(3.6, 3.2))
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axis.grid(False)
+    for row, column in np.ndindex(*matrix.shape):
+        dark = share[row, column] > 0.6
+        axis.text(column, row, matrix[row, column], ha="center", va="center", color="white" if dark else "#333333")
+    ticks = range(len(NAMES))
+    axis.set(xticks=ticks, yticks=ticks, xlabel="MAGVIT says", ylabel="true family")
+    axis.set_xticklabels(NAMES, rotation=30, ha="right")
+    axis.set_yticklabels(NAMES)
+    return figure
+
+
+def error_by_frame(error: dict[str, Float[np.ndarray, " T"]], given: int) -> Figure:
+    """Mean centre error of each predicted frame, of MAGVIT and of the baselines."""
+    figure, axis = plt.subplots(figsize=(5, 2.8))
+    frames = np.arange(given, len(next(iter(error.values())))) + 1
+    colours = iter(BASELINE_COLOURS)
+    for name, values in error.items():
+        colour = MAGVIT_COLOUR if name == "magvit" else next(colours)
+        axis.plot(frames, values[given:], "o-", color=colour, label=name.replace("_", " "))
+    axis.set(xlabel=f"frame (the first {given} are given)", ylabel="centre error (px)", xticks=frames)
+    axis.set_ylim(bottom=0)
+    axis.legend()
+    return figure
+
+
+def ladder(rungs: list[Rung]) -> Figure:
+    """Each of a rung's metrics against the number of training clips, with 95 % intervals."""
+    samples = [rung.samples for rung in rungs]
+    names = list(rungs[0].metrics)
+    figure, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 2.8))
+    for axis, name in zip(axes, names, strict=True):
+        metrics = [rung.metrics[name] for rung in rungs]
+        value = np.array([metric.value for metric in metrics])
+        spread = np.abs(np.array([metric.ci95 for metric in metrics]).T - value)
+        axis.errorbar(samples, value, yerr=spread, fmt="o-", capsize=3, color=MAGVIT_COLOUR, label="MAGVIT")
+        for (baseline, level), colour in zip(metrics[-1].baselines.items(), BASELINE_COLOURS, strict=False):
+            axis.axhline(level, color=colour, linestyle="--", linewidth=1, label=baseline.replace("_", " "))
+        axis.set(xscale="log", xlabel="training clips", title=name.replace("_", " "), xticks=samples, xticklabels=samples)
+        axis.minorticks_off()
+        axis.set_ylim(bottom=0)
+        axis.legend(fontsize=7)
+    return figure

@@ -1,0 +1,89 @@
+"""The parameters of a run: one namespace for all notebooks, layered default < YAML < --set, checked before any work."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from trajvit.running.places import place
+from trajvit.settings import InputError, Settings
+from trajvit.training.recipe import Recipe
+from trajvit.worlds.config import WorldConfig
+
+
+class Parameters(Settings):
+    """What a run can be told. The defaults are smoke-size: they show that everything works, in seconds."""
+
+    samples: int = Field(64, ge=4, description="training clips")
+    eval_samples: int = Field(32, ge=4, description="clips of the val stream, and of the test stream")
+    format: str = Field("compact", description="compact, classic or TxHxWxC")
+    variety: Literal["textbook", "varied"] = "textbook"
+    seed: int = Field(0, ge=0, lt=2**31)
+    data_dir: str = Field("data/smoke", description="holds the datasets train, val and test")
+    run_dir: str = Field("reports/runs/interactive", description="holds what a run makes; set by the runner")
+    size: Literal["nano", "small", "base", "large"] = Field("nano", description="size of MAGVIT")
+    tokenizer_steps: int = Field(12, ge=1)
+    tokenizer_batch: int = Field(8, ge=1)
+    transformer_steps: int = Field(12, ge=1)
+    transformer_batch: int = Field(8, ge=1)
+    learning_rate: float = Field(2e-3, ge=0, le=1, description="peak rate of both stages and the judge")
+    judge_steps: int = Field(12, ge=1, description="training steps of the independent 3-D CNN")
+    generated: int = Field(16, ge=4, description="clips generated for scoring")
+    enforce_gate: bool = Field(False, description="does a NO-GO stop the run")
+    ladder: tuple[int, ...] = Field((16, 32), min_length=1, description="numbers of training clips, ascending")
+    ladder_tokenizer_steps: int = Field(8, ge=1)
+    ladder_transformer_steps: int = Field(8, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_plan_is_possible(self):
+        self.recipe().models(self.world())
+        if list(self.ladder) != sorted(set(self.ladder)) or self.ladder[0] < 4:
+            raise ValueError(f"ladder = {list(self.ladder)}: its sizes must rise, from 4 clips up")
+        if self.ladder[-1] > self.samples:
+            raise ValueError(f"ladder = {list(self.ladder)} climbs above samples = {self.samples}: raise samples")
+        return self
+
+    def world(self) -> WorldConfig:
+        """The world that is filmed."""
+        return WorldConfig.named(self.format, variety=self.variety)
+
+    def recipe(self) -> Recipe:
+        """How MAGVIT is trained."""
+        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields if name in type(self).model_fields})
+
+    def data(self, split: str) -> Path:
+        """Where the dataset of a split is."""
+        return place(self.data_dir) / split
+
+    @property
+    def run(self) -> Path:
+        """Where this run's results go."""
+        return place(self.run_dir)
+
+    @classmethod
+    def of_cell(cls, names: Mapping[str, Any]) -> "Parameters":
+        """The parameters that a notebook's `parameters` cell has set: pass `globals()`."""
+        return cls(**{name: names[name] for name in cls.model_fields if name in names})
+
+
+def read_parameters(path: str | Path, changes: list[str]) -> Parameters:
+    """The parameters of a YAML file with `name=value` changes on top. Raises `InputError` for anything not allowed."""
+    try:
+        values = yaml.safe_load(Path(path).read_text()) or {}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): name a file such as notebooks/params/validate.yaml") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds {type(values).__name__}; it must hold names and values, one a line")
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise InputError(f"--set {change!r} has no '='; write --set name=value")
+        try:
+            values[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"--set {change!r}: the value is not YAML") from None
+    return Parameters(**values)

@@ -1,0 +1,144 @@
+"""One training loop for every model: accelerate, AdamW, warm-up and cosine, clipping, EMA, checkpoints, resume."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from ema_pytorch import EMA
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from trajvit.datasets.loading import batch_rows
+from trajvit.datasets.progress import Listener, Telling, silent
+from trajvit.settings import Settings
+from trajvit.training.checkpoints import load_newest, save_checkpoint
+
+LOG_EVERY = 10
+PRECISION = "bf16"
+
+
+class TrainingDiverged(ArithmeticError):
+    """A training met a gradient that is not a number; its last checkpoint is good."""
+
+
+class FitConfig(Settings):
+    """How one model is trained."""
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(ge=0, le=1, description="the peak, reached after the warm-up; then a cosine to zero")
+    seed: int = Field(0, ge=0, lt=2**32)
+    warmup_share: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the rate climbs")
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip_norm: float = Field(1.0, gt=0)
+    ema_decay: float = Field(0.995, ge=0, lt=1)
+    checkpoint_every: int = Field(200, ge=1)
+
+
+class Objective(Protocol):
+    """A module that holds a model and computes its loss on training samples given by their rows.
+
+    Calling it gives the parts of the loss by name; the loss is their sum. `model` is what EMA averages.
+    """
+
+    model: nn.Module
+    samples: int
+
+    def __call__(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]: ...
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model, its weights the exponential moving average, and the scalars logged on the way, by name."""
+
+    model: nn.Module
+    history: dict[str, list[float]]
+
+
+def learning_rate_at(config: FitConfig, step: int) -> float:
+    """Linear warm-up, then a cosine to zero: a function of the step alone."""
+    warmup = max(1, round(config.warmup_share * config.steps))
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    return config.learning_rate * (1 + math.cos(math.pi * (step - warmup) / max(config.steps - warmup, 1))) / 2
+
+
+def fit(
+    name: str,
+    objective: Objective,
+    config: FitConfig,
+    identity: dict,
+    out: Path,
+    on_progress: Listener = silent,
+) -> Fitted:
+    """Train `objective.model` for `config.steps` steps.
+
+    Checkpoints, TensorBoard scalars and progress go to `out`. Called again with the same arguments it continues at
+    the newest checkpoint, or returns at once when training is finished. `identity` says in JSON what is trained on
+    what; raises `InputError` when `out` holds another training. All randomness of a step is drawn from
+    (config.seed, step), so a resumed training equals an uninterrupted one.
+    """
+    accelerator = Accelerator(mixed_precision=PRECISION)
+    identity = {"fit": config.model_dump(mode="json"), **identity}
+    ema = EMA(objective.model, beta=config.ema_decay, update_after_step=0, update_every=1, include_online_model=False, use_foreach=True)
+    optimizer = torch.optim.AdamW(
+        objective.parameters(), config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+    )
+    first, history = 0, {}
+    if saved := load_newest(out / "checkpoints", identity):
+        first = saved["step"]
+        objective.model.load_state_dict(saved["model"])
+        ema.load_state_dict(saved["ema"])
+        optimizer.load_state_dict(saved["optimizer"])
+        history = saved["history"]
+    if first == config.steps:
+        return Fitted(ema.ema_model.eval(), history)
+
+    ema.to(accelerator.device)
+    trained, optimizer = accelerator.prepare(objective, optimizer)
+    trained.train()
+    writer = SummaryWriter(out / "tensorboard", purge_step=first)
+    with Telling(f"train {name}", config.steps, "steps", out, on_progress, done=first) as telling:
+        for step in range(first, config.steps):
+            torch.manual_seed(config.seed * 2**32 + step)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(config, step)
+            rows = batch_rows(objective.samples, config.batch_size, config.seed, step).to(accelerator.device)
+            parts = trained(rows)
+            loss = sum(parts.values())
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            norm = accelerator.clip_grad_norm_(trained.parameters(), config.clip_norm)
+            if not torch.isfinite(norm):
+                raise TrainingDiverged(
+                    f"the gradient of step {step} of the {name} is not finite (loss {loss.item():.4g}): "
+                    f"lower learning_rate, now {config.learning_rate:g}"
+                )
+            optimizer.step()
+            ema.update()
+            done = step + 1
+            if done % LOG_EVERY == 0 or done == config.steps:
+                scalars = {"loss": loss.item(), "gradient_norm": float(norm), "learning_rate": learning_rate_at(config, step)}
+                scalars |= {part: value.item() for part, value in parts.items()}
+                for key, value in scalars.items():
+                    writer.add_scalar(key, value, done)
+                for key, value in ({"step": done} | scalars).items():
+                    history.setdefault(key, []).append(value)
+                telling.advance(done, note=f"loss {scalars['loss']:.4g}")
+            if done % config.checkpoint_every == 0 or done == config.steps:
+                state = {
+                    "step": done,
+                    "model": objective.model.state_dict(),
+                    "ema": ema.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "history": history,
+                }
+                save_checkpoint(out / "checkpoints", done, state, identity)
+    writer.close()
+    return Fitted(ema.ema_model.eval(), history)

@@ -1,0 +1,86 @@
+"""What the two stages of MAGVIT learn from: each a model with its loss, as the training loop takes them."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from trajvit.datasets.loading import ClipSet
+from trajvit.magvit.commit import commit_mask, interior
+from trajvit.magvit.tasks import TASKS, condition, task_number
+from trajvit.magvit.tokenizer import Tokenizer, reconstruction_loss
+from trajvit.magvit.transformer import MaskedTransformer, to_digits
+
+LABEL_SMOOTHING = 1e-4
+LABEL_DROPOUT = 0.1
+CHUNK = 128
+
+
+class Reconstruction(nn.Module):
+    """Stage one: the tokenizer and its foreground-weighted reconstruction loss."""
+
+    def __init__(self, model: Tokenizer, clips: ClipSet, foreground_weight: float):
+        super().__init__()
+        self.model, self.clips, self.foreground_weight = model, clips, foreground_weight
+        self.samples = len(clips)
+
+    def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
+        video = self.clips.videos(rows.cpu()).to(rows.device)
+        output = self.model(video).float()
+        return {"reconstruction": reconstruction_loss(output, video, self.foreground_weight)}
+
+
+class MaskedModelling(nn.Module):
+    """Stage two: the transformer on the frozen tokenizer's tokens, by COMMIT over all tasks (arXiv:2212.05199, Eq. 6).
+
+    Each sample draws its task, its mask ratio and, where the class is given, whether it is dropped for guidance.
+    Tokens of every clip and of every task's condition are computed once, here.
+    """
+
+    def __init__(self, model: MaskedTransformer, tokenizer: Tokenizer, clips: ClipSet):
+        super().__init__()
+        self.model, self.samples = model, len(clips)
+        shape = tokenizer.config
+        rows = torch.arange(len(clips)).split(CHUNK)
+        conditions = [
+            torch.cat([tokenizer.encode(condition(task, clips.videos(chunk))).flatten(1) for chunk in rows]) for task in TASKS
+        ]
+        self.register_buffer("conditions", torch.stack(conditions), persistent=False)  # (tasks, N, L)
+        self.register_buffer("tokens", self.conditions[task_number("CLS")], persistent=False)  # (N, L), the whole clip
+        self.register_buffer("interior", torch.stack([interior(task, shape.clip, shape.stride) for task in TASKS]), persistent=False)
+        self.register_buffer("shares", torch.tensor([task.share for task in TASKS]), persistent=False)
+        self.register_buffer("labels", clips.labels, persistent=False)
+
+    def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
+        config = self.model.config
+        tokens, label = self.tokens[rows], self.labels[rows]
+        task = torch.multinomial(self.shares, len(rows), replacement=True)  # (B,)
+        masked = commit_mask(tokens, self.conditions[task, rows], self.interior[task], config.mask_token)
+        features, class_logits = self.model(masked.tokens, task, self._label_input(task, label))
+
+        digits = to_digits(tokens, config.levels)  # (B, L, D)
+        negative_log_likelihood = 0.0  # (B, L)
+        for place in range(len(config.levels)):
+            logits = self.model.digit_heads.logits(features, [digits[..., earlier] for earlier in range(place)])
+            negative_log_likelihood = negative_log_likelihood + F.cross_entropy(
+                logits.float().movedim(-1, 1), digits[..., place], reduction="none", label_smoothing=LABEL_SMOOTHING
+            )
+        asked = self._asked[task]
+        wrong_class = F.cross_entropy(class_logits.float(), label, reduction="none")
+        return {
+            "refine": (negative_log_likelihood * masked.refine).mean(),
+            "mask": (negative_log_likelihood * masked.mask).mean(),
+            "reconstruct": (negative_log_likelihood * masked.reconstruct).mean(),
+            "class": (wrong_class * asked).sum() / asked.sum().clamp(min=1),
+        }
+
+    @property
+    def _asked(self) -> Bool[Tensor, " tasks"]:
+        return torch.tensor([task.label == "asked" for task in TASKS], device=self.labels.device)
+
+    def _label_input(self, task: Int[Tensor, " B"], label: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """What stands at [class]: the label where it is given and not dropped, else one of the two non-classes."""
+        given = torch.tensor([row.label == "given" for row in TASKS], device=task.device)[task]
+        kept = given & (torch.rand(len(task), device=task.device) >= LABEL_DROPOUT)
+        without = torch.where(self._asked[task], self.model.config.asked_class, self.model.config.no_class)
+        return torch.where(kept, label, without)

@@ -67,7 +67,9 @@ def plan(
         _refuse_foreign_folder(root)
         film(filmed, seed, split, 0, min(samples, 16))  # a world that no path fits into is refused here
     elif found != config:
-        raise InputError(f"{root} holds another dataset ({_difference(found, config)}): name another folder or the same parameters")
+        raise InputError(
+            f"{root} holds another dataset ({_difference(found, config)}): name another folder or the same parameters"
+        )
     return config
 
 

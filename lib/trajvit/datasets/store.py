@@ -140,8 +140,7 @@ def write_shard(root: Path, config: DatasetConfig, shard: int, clips: Clips) -> 
         "count": stop - start,
         "config_hash": config.hash,
         "files": {
-            key: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for key, content in sorted(files.items())
+            key: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for key, content in sorted(files.items())
         },
     }
     write_json(record_path(root, shard), record)
@@ -185,9 +184,7 @@ def read_config(root: Path) -> DatasetConfig | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{root}/zarr.json is not that of a trajvit dataset ({error!r}): name another folder") from None
     if version != FORMAT_VERSION:
-        raise InputError(
-            f"{root} has format version {version}; this trajvit reads version {FORMAT_VERSION}: generate it again"
-        )
+        raise InputError(f"{root} has format version {version}; this trajvit reads version {FORMAT_VERSION}: generate it again")
     return DatasetConfig(**config)
 
 
@@ -213,9 +210,7 @@ class Dataset:
         try:
             return Clips(**{name: self.group[name][start:stop] for name in ARRAYS})
         except (ValueError, RuntimeError, OSError) as error:
-            raise InputError(
-                f"{self.root} is damaged ({error}): run 'python -m trajvit verify {self.root} --repair'"
-            ) from None
+            raise InputError(f"{self.root} is damaged ({error}): run 'python -m trajvit verify {self.root} --repair'") from None
 
 
 def open_dataset(path: str | Path) -> Dataset:

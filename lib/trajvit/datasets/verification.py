@@ -42,7 +42,7 @@ def verify(path: str | Path, repair: bool = False) -> Verification:
     damaged = {shard: reason for shard in range(config.shards) if (reason := _damage(root, config, shard))}
     for key, content in encode_group(config).items():
         if not (root / key).is_file() or (root / key).read_bytes() != content:
-            damaged |= {shard: f"{key} is not as generated" for shard in range(config.shards)}
+            damaged |= dict.fromkeys(range(config.shards), f"{key} is not as generated")
             if repair:
                 write_atomic(root / key, content)
     if damaged and repair:

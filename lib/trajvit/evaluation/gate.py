@@ -20,7 +20,14 @@ class Bar:
 
 
 BARS = (
-    Bar("reconstruction", "centre_error_px", "blank", False, lambda metric, height: height / 80, "at most 1/80 of the frame's height"),
+    Bar(
+        "reconstruction",
+        "centre_error_px",
+        "blank",
+        False,
+        lambda metric, height: height / 80,
+        "at most 1/80 of the frame's height",
+    ),
     Bar("reconstruction", "psnr_db", "blank", True, lambda metric, _: metric.baselines["blank"] + 12, "at least blank + 12 dB"),
     Bar("reconstruction", "code_usage", "one_code", True, lambda *_: 0.5, "at least half of the codes"),
     Bar("classification", "accuracy", "chance", True, lambda *_: 0.95, "at least 0.95"),
@@ -76,6 +83,15 @@ def judge_gate(metrics: Metrics, height: int) -> Gate:
         asked = f"{bar.asked} ({threshold:.3g})"
         baseline = metric.baselines[bar.baseline]
         rows.append(
-            Row(f"{bar.group}.{bar.name}", metric.value, metric.unit, bar.baseline, baseline, threshold, asked, "GO" if passed else "NO-GO")
+            Row(
+                f"{bar.group}.{bar.name}",
+                metric.value,
+                metric.unit,
+                bar.baseline,
+                baseline,
+                threshold,
+                asked,
+                "GO" if passed else "NO-GO",
+            )
         )
     return Gate(tuple(rows))

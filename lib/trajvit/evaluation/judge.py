@@ -1,5 +1,6 @@
 """An independent judge: a small 3-D CNN that names the family from pixels and knows nothing of MAGVIT."""
 
+import itertools
 from pathlib import Path
 
 import torch
@@ -36,7 +37,7 @@ class Judge(nn.Module):
         super().__init__()
         widths, layers = (channels, 16, 32, 64, 64), []
         frames, height, width = clip
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             stride = (2 if frames > 2 else 1, 2, 2)
             layers += [nn.Conv3d(before, after, 3, stride, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
             frames, height, width = (-(-size // step) for size, step in zip((frames, height, width), stride, strict=True))
@@ -57,7 +58,7 @@ class _Naming(nn.Module):
 
     def __init__(self, model: Judge, clips: ClipSet):
         super().__init__()
-        self.model, self.clips, self.samples = model, clips, len(clips)
+        self.model, self.clips, self.samples, self.matrices = model, clips, len(clips), []
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         chosen = rows.cpu()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import Field
 
 from trajvit.datasets.files import write_json
 from trajvit.metrics.intervals import bootstrap_ci95
@@ -17,7 +18,7 @@ class Metric(Settings):
     value: float
     unit: str
     ci95: tuple[float, float] | None = None
-    baselines: dict[str, float] = {}
+    baselines: dict[str, float] = Field(default_factory=dict)
     limit: float | None = None
 
     @classmethod

@@ -33,10 +33,14 @@ def score_reconstruction(model: MAGVIT, clips: Clips) -> Reconstruction:
     tokens = model.encode(to_video(clips.frames))
     frames = to_frames(model.decode(tokens))
     black, codes = blank(clips.frames), model.config.tokenizer.codes
-    error = {name: centre_error(f, clips.pixels).mean(1) for name, f in (("model", frames), ("blank", black), ("real", clips.frames))}
+    error = {
+        name: centre_error(f, clips.pixels).mean(1) for name, f in (("model", frames), ("blank", black), ("real", clips.frames))
+    }
     found = ball_centres(frames)[1].mean(1)
     metrics = {
-        "centre_error_px": Metric.mean(error["model"], "px", {"blank": float(error["blank"].mean())}, float(error["real"].mean())),
+        "centre_error_px": Metric.mean(
+            error["model"], "px", {"blank": float(error["blank"].mean())}, float(error["real"].mean())
+        ),
         "psnr_db": Metric.mean(psnr(frames, clips.frames), "dB", {"blank": float(psnr(black, clips.frames).mean())}),
         "foreground_psnr_db": Metric.mean(
             foreground_psnr(frames, clips.frames), "dB", {"blank": float(foreground_psnr(black, clips.frames).mean())}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from trajvit.magvit.tasks import Clip, Task
@@ -42,16 +42,18 @@ def commit_mask(
     condition: Sequence,
     interior: Bool[Tensor, "B L"],
     mask_token: int,
+    whole: Bool[Tensor, " B"],
 ) -> Masked:
     """The multivariate conditional mask of Eq. 5, with a mask ratio drawn for each sample.
 
     A masked position holds the interior condition token if there is one and the mask token if not; an unmasked one
-    holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6).
+    holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6). Samples in
+    `whole` are masked in every position, as they are when decoding begins.
     """
     batch, length = tokens.shape
     draws = torch.rand(batch, 1 + length, device=tokens.device)
     count = (cosine_schedule(draws[:, :1]) * length).ceil().clamp(min=1)  # (B, 1)
-    masked = draws[:, 1:].argsort(1).argsort(1) < count  # (B, L)
+    masked = (draws[:, 1:].argsort(1).argsort(1) < count) | whole[:, None]  # (B, L)
     stand_in = torch.where(interior, condition, mask_token)
     return Masked(
         tokens=torch.where(masked, stand_in, tokens),

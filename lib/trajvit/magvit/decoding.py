@@ -17,12 +17,17 @@ class DecodingConfig(Settings):
     """How a token grid is decoded."""
 
     steps: int = Field(12, ge=1, description="forward passes K")
-    temperature: float = Field(1.0, ge=0, description="of the digits drawn; 0 takes the likeliest")
+    temperature: float = Field(0.8, ge=0, description="of the digits drawn; 0 takes the likeliest")
     choice_temperature: float = Field(4.5, ge=0, description="T of the Gumbel noise on the confidence, log p + T (1 - k/K) g")
-    guidance: float = Field(0.0, ge=0, description="w in (1 + w) conditional - w unconditional logits")
+    guidance: float = Field(1.0, ge=0, description="w in (1 + w) conditional - w unconditional logits")
 
 
-GREEDY = DecodingConfig(temperature=0.0, choice_temperature=0.0)
+# For generation.
+SAMPLING = DecodingConfig()
+
+# For prediction, where the future all but follows from the condition: the likeliest tokens, in one pass. More passes
+# commit to the black background first, of which the model is surest (README, "What was tried").
+GREEDY = DecodingConfig(steps=1, temperature=0.0, choice_temperature=0.0, guidance=0.0)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,9 @@ class Prompt:
     label: Int[Tensor, " B"]
 
 
-def clip_noise(seed: int, clips: range, config: DecodingConfig, length: int, levels: tuple[int, ...]) -> Float[np.ndarray, "B steps L n"]:
+def clip_noise(
+    seed: int, clips: range, config: DecodingConfig, length: int, levels: tuple[int, ...]
+) -> Float[np.ndarray, "B steps L n"]:
     """Gumbel noise for each step and token: one number for the choice of positions, then one for each digit's value.
 
     Clip k's noise is a function of (seed, k) alone, whatever the batch it is decoded in.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trajvit.datasets.files import write_atomic, write_json
 from trajvit.magvit.commit import Sequence, interior
-from trajvit.magvit.decoding import GREEDY, DecodingConfig, Prompt, clip_noise, decode
+from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig, Prompt, clip_noise, decode
 from trajvit.magvit.tasks import TASK_NAMES, TASKS, condition, given_frames, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
@@ -71,7 +71,7 @@ class MAGVIT(nn.Module):
         """The likeliest class of each video, as a label."""
         return self.class_probabilities(videos).argmax(-1)
 
-    def generate(self, labels: Int[Tensor, " B"] | list[int], seed: int = 0, decoding: DecodingConfig = DecodingConfig()) -> Video:
+    def generate(self, labels: Int[Tensor, " B"] | list[int], seed: int = 0, decoding: DecodingConfig = SAMPLING) -> Video:
         """New videos of the given classes (task CG). Clip k depends on (seed, k, its label) alone."""
         labels = torch.as_tensor(labels, dtype=torch.long, device=self.device)
         classes = len(self.config.classes)
@@ -141,9 +141,7 @@ class MAGVIT(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def _complete(
-        self, name: str, videos: Video, labels: Int[Tensor, " B"] | None, seed: int, decoding: DecodingConfig
-    ) -> Video:
+    def _complete(self, name: str, videos: Video, labels: Int[Tensor, " B"] | None, seed: int, decoding: DecodingConfig) -> Video:
         """Decode the clips whose visible part is shown by `videos`, for one task."""
         task, shape, levels = TASKS[task_number(name)], self.config.tokenizer, self.config.transformer.levels
         inside = interior(task, shape.clip, shape.stride).to(self.device)
@@ -156,7 +154,9 @@ class MAGVIT(nn.Module):
             noise = None
             if decoding.temperature or decoding.choice_temperature:
                 clips = range(int(rows[0]), int(rows[-1]) + 1)
-                noise = torch.from_numpy(clip_noise(seed, clips, decoding, self.config.transformer.length, levels)).to(self.device)
+                noise = torch.from_numpy(clip_noise(seed, clips, decoding, self.config.transformer.length, levels)).to(
+                    self.device
+                )
             filled = decode(self.transformer, prompt, decoding, noise)
             return self.tokenizer.decode(filled.unflatten(1, shape.grid))
 

@@ -61,10 +61,10 @@ def _black(video: Video, visible: Visible) -> Video:
 
 
 TASKS = (
-    Task("FP", "frame prediction: the second half of the frames from the first", _first_half, _repeat_last_frame, "hidden", 0.4),
-    Task("CFP", "class-conditional frame prediction", _first_half, _repeat_last_frame, "given", 0.2),
-    Task("CG", "class-conditional generation", _nothing, _black, "given", 0.3),
-    Task("CLS", "classification: the class from the whole clip", _everything, _black, "asked", 0.1),
+    Task("FP", "frame prediction: the second half of the frames from the first", _first_half, _repeat_last_frame, "hidden", 0.45),
+    Task("CFP", "class-conditional frame prediction", _first_half, _repeat_last_frame, "given", 0.1),
+    Task("CG", "class-conditional generation", _nothing, _black, "given", 0.28),
+    Task("CLS", "classification: the class from the whole clip", _everything, _black, "asked", 0.17),
 )
 
 TASK_NAMES = tuple(task.name for task in TASKS)

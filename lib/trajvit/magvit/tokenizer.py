@@ -23,7 +23,7 @@ Stride = tuple[int, int, int]
 
 
 SIZES = {
-    "nano": {"patch": (2, 4, 4), "base_channels": 64, "multipliers": (1, 2), "downsample": ((1, 2, 2),), "blocks": 1},
+    "nano": {"patch": (2, 4, 4), "base_channels": 64, "multipliers": (1, 2), "downsample": ((1, 2, 2),), "blocks": 1, "kernel": (2, 3, 3)},
     "small": {"patch": (1, 2, 2), "base_channels": 64, "multipliers": (1, 2, 2), "downsample": ((2, 2, 2), (1, 2, 2)), "blocks": 2},
     "base": {"patch": (1, 1, 1), "base_channels": 64, "multipliers": (1, 2, 2, 4), "downsample": ((2, 2, 2), (1, 2, 2), (1, 2, 2)), "blocks": 2},
     "large": {"patch": (1, 1, 1), "base_channels": 128, "multipliers": (1, 2, 2, 4), "downsample": ((2, 2, 2), (1, 2, 2), (1, 2, 2)), "blocks": 2},
@@ -41,6 +41,7 @@ class TokenizerConfig(Settings):
     base_channels: int = Field(64, ge=1)
     multipliers: tuple[int, ...] = Field((1, 2), min_length=1, description="channels of each level, times base_channels")
     downsample: tuple[Stride, ...] = Field(((1, 2, 2),), description="average-pool stride after each level but the last")
+    kernel: Stride = Field((3, 3, 3), description="taps of every convolution along (time, height, width), odd in space")
     blocks: int = Field(1, ge=1, description="residual blocks a level")
     fsq_levels: tuple[int, ...] = Field((8, 5, 5, 5), min_length=1, description="values of each digit of a token")
 
@@ -60,7 +61,9 @@ class TokenizerConfig(Settings):
             )
         for axis, size, stride in zip(("frames", "height", "width"), self.clip, self.stride, strict=True):
             if size % stride:
-                raise ValueError(f"{axis} = {size} does not divide by the tokenizer's stride of {stride}: use a multiple of {stride}")
+                raise ValueError(
+                    f"{axis} = {size} does not divide by the tokenizer's stride of {stride}: use a multiple of {stride}"
+                )
         return self
 
     @property
@@ -84,16 +87,23 @@ class TokenizerConfig(Settings):
         return prod(self.fsq_levels)
 
 
-class CausalConv3d(nn.Conv3d):
-    """A 3-D convolution, stride 1, that sees no later frame: time is padded in front only, space on both sides."""
+class CausalConv3d(nn.Module):
+    """A 3-D convolution, stride 1, that sees no later frame: time is padded in front only, space on both sides.
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int = 3):
-        super().__init__(channels_in, channels_out, kernel)
-        side = kernel // 2
-        self.pad = (side, side, side, side, kernel - 1, 0)
+    The kernel is kept as a matrix, (channels out, channels in * taps), which is what Muon orthogonalizes.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: Stride):
+        super().__init__()
+        time, height, width = kernel
+        self.pad = (width // 2, width // 2, height // 2, height // 2, time - 1, 0)
+        self.shape = (channels_out, channels_in, *kernel)
+        reach = (channels_in * prod(kernel)) ** -0.5  # PyTorch's own start for a convolution
+        self.weight = nn.Parameter(torch.empty(channels_out, channels_in * prod(kernel)).uniform_(-reach, reach))
+        self.bias = nn.Parameter(torch.empty(channels_out).uniform_(-reach, reach))
 
     def forward(self, x: Float[Tensor, "B D t h w"]) -> Float[Tensor, "B E t h w"]:
-        return super().forward(F.pad(x, self.pad))
+        return F.conv3d(F.pad(x, self.pad), self.weight.view(self.shape), self.bias)
 
 
 class FrameNorm(nn.Module):
@@ -112,15 +122,15 @@ class FrameNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    def __init__(self, channels_in: int, channels_out: int):
+    def __init__(self, channels_in: int, channels_out: int, kernel: Stride):
         super().__init__()
         self.body = nn.Sequential(
             FrameNorm(channels_in),
             nn.SiLU(),
-            CausalConv3d(channels_in, channels_out),
+            CausalConv3d(channels_in, channels_out, kernel),
             FrameNorm(channels_out),
             nn.SiLU(),
-            CausalConv3d(channels_out, channels_out),
+            CausalConv3d(channels_out, channels_out, kernel),
         )
         self.skip = nn.Identity() if channels_in == channels_out else nn.Conv3d(channels_in, channels_out, 1)
 
@@ -139,7 +149,9 @@ class Encoder(nn.Module):
         for level, width in enumerate(widths):
             if level:
                 layers.append(nn.AvgPool3d(config.downsample[level - 1]))
-            layers += [ResidualBlock(widths[max(level - 1, 0)] if b == 0 else width, width) for b in range(config.blocks)]
+            layers += [
+                ResidualBlock(widths[max(level - 1, 0)] if b == 0 else width, width, config.kernel) for b in range(config.blocks)
+            ]
         self.layers = nn.Sequential(*layers, FrameNorm(widths[-1]), nn.SiLU(), nn.Conv3d(widths[-1], len(config.fsq_levels), 1))
 
     def forward(self, video: Video) -> Float[Tensor, "B D t h w"]:
@@ -154,11 +166,14 @@ class Decoder(nn.Module):
         super().__init__()
         widths = [config.base_channels * m for m in config.multipliers]
         self.patch = config.patch
-        layers = [CausalConv3d(len(config.fsq_levels), widths[-1])]
+        layers = [CausalConv3d(len(config.fsq_levels), widths[-1], config.kernel)]
         for level in reversed(range(len(widths))):
-            layers += [ResidualBlock(widths[level], widths[level]) for _ in range(config.blocks)]
+            layers += [ResidualBlock(widths[level], widths[level], config.kernel) for _ in range(config.blocks)]
             if level:
-                layers += [nn.Upsample(scale_factor=config.downsample[level - 1]), CausalConv3d(widths[level], widths[level - 1])]
+                layers += [
+                    nn.Upsample(scale_factor=config.downsample[level - 1]),
+                    CausalConv3d(widths[level], widths[level - 1], config.kernel),
+                ]
         head = nn.Conv3d(widths[0], config.channels * prod(config.patch), 1)
         self.layers = nn.Sequential(*layers, FrameNorm(widths[0]), nn.SiLU(), head)
 

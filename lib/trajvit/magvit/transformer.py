@@ -90,9 +90,7 @@ def from_digits(digits: Int[Tensor, "*shape D"], levels: tuple[int, ...]) -> Int
     return tokens
 
 
-def attention(
-    q: Float[Tensor, "B h S d"], k: Float[Tensor, "B h S d"], v: Float[Tensor, "B h S d"]
-) -> Float[Tensor, "B h S d"]:
+def attention(q: Float[Tensor, "B h S d"], k: Float[Tensor, "B h S d"], v: Float[Tensor, "B h S d"]) -> Float[Tensor, "B h S d"]:
     """softmax(q k' / sqrt d) v.
 
     Written out on a CPU: there PyTorch 2.13's fused kernel takes 6 times as long in bfloat16, forward and backward,
@@ -114,7 +112,10 @@ class Block(nn.Module):
         self.out = nn.Linear(config.width, config.width)
         self.mlp_norm = nn.LayerNorm(config.width)
         self.mlp = nn.Sequential(
-            nn.Linear(config.width, 4 * config.width), nn.GELU(), nn.Linear(4 * config.width, config.width), nn.Dropout(config.dropout)
+            nn.Linear(config.width, 4 * config.width),
+            nn.GELU(),
+            nn.Linear(4 * config.width, config.width),
+            nn.Dropout(config.dropout),
         )
 
     def forward(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:

@@ -52,7 +52,9 @@ def notebook_page(notebook: Path, page: Path, facts: list[Fact]) -> None:
         cell["outputs"] = [output for output in outputs if WIDGET not in output.get("data", {})]
     body, _ = HTMLExporter(template_name="basic", embed_images=True).from_notebook_node(document)
     body = re.sub(r"<img(?![^>]*\balt=)", '<img alt="figure"', body)
-    title = next((line[2:] for cell in document.cells for line in cell.source.splitlines() if line.startswith("# ")), notebook.stem)
+    title = next(
+        (line[2:] for cell in document.cells for line in cell.source.splitlines() if line.startswith("# ")), notebook.stem
+    )
     switch = '<label class="switch"><input type="checkbox" id="code"> show code</label>'
     home = '<nav><a href="index.html">all pages of this run</a></nav>'
     _write_page(page, title, f"{switch}{home}{_facts(facts)}{body}")

@@ -28,7 +28,9 @@ class Table:
 
     def __str__(self) -> str:
         widths = [max(len(row[j]) for row in [self.headings, *self.rows]) for j in range(len(self.headings))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [self.headings, *self.rows]]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [self.headings, *self.rows]
+        ]
         return "\n".join(line.rstrip() for line in lines)
 
 
@@ -47,7 +49,13 @@ def metrics_table(metrics: Metrics) -> Table:
 def gate_table(rows: Sequence[Row]) -> Table:
     """A gate's rows: what was measured against what was asked, and the verdict."""
     cells = [
-        [row.name, f"{row.value:.3g} {row.unit}", f"{row.baseline_name.replace('_', ' ')} {row.baseline:.3g}", row.asked, row.verdict]
+        [
+            row.name,
+            f"{row.value:.3g} {row.unit}",
+            f"{row.baseline_name.replace('_', ' ')} {row.baseline:.3g}",
+            row.asked,
+            row.verdict,
+        ]
         for row in rows
     ]
     return Table(["figure", "value", "baseline", "asked for", "verdict"], cells, verdict_column=4)
@@ -56,7 +64,10 @@ def gate_table(rows: Sequence[Row]) -> Table:
 def ladder_table(rungs: Sequence[Rung]) -> Table:
     """One row a rung: its metrics with their intervals."""
     rows = [
-        [str(rung.samples), *(f"{metric.value:.3g} ({metric.ci95[0]:.3g} to {metric.ci95[1]:.3g})" for metric in rung.metrics.values())]
+        [
+            str(rung.samples),
+            *(f"{metric.value:.3g} ({metric.ci95[0]:.3g} to {metric.ci95[1]:.3g})" for metric in rung.metrics.values()),
+        ]
         for rung in rungs
     ]
     return Table(["training clips", *(name.replace("_", " ") for name in rungs[0].metrics)], rows)
@@ -65,7 +76,13 @@ def ladder_table(rungs: Sequence[Rung]) -> Table:
 def families_table(families: Sequence[Family], variety: str) -> Table:
     """The families of trajectories and, for a variety, what each parameter is drawn from."""
     rows = [
-        [str(label), family.name, family.equation, family.description, ", ".join(f"{name} {prior}" for name, prior in family.priors(variety).items())]
+        [
+            str(label),
+            family.name,
+            family.equation,
+            family.description,
+            ", ".join(f"{name} {prior}" for name, prior in family.priors(variety).items()),
+        ]
         for label, family in enumerate(families)
     ]
     return Table(["label", "family", "equation", "what it does", "parameters"], rows)

@@ -39,7 +39,9 @@ class Manifest:
     finished: str = ""
     seconds: float = 0.0
     git: dict = field(default_factory=lambda: _git())
-    versions: dict = field(default_factory=lambda: {"python": platform.python_version()} | {name: version(name) for name in PACKAGES})
+    versions: dict = field(
+        default_factory=lambda: {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    )
     host: str = field(default_factory=socket.gethostname)
     machine: str = field(default_factory=lambda: f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")
 
@@ -48,7 +50,9 @@ class Manifest:
 
     def facts(self, parameters: Parameters) -> list[tuple[str, str]]:
         """What stands at the head of every page."""
-        commit = f"{self.git['commit'][:10]}{' with local changes' if self.git['dirty'] else ''}" if self.git["commit"] else "none"
+        commit = (
+            f"{self.git['commit'][:10]}{' with local changes' if self.git['dirty'] else ''}" if self.git["commit"] else "none"
+        )
         return [
             ("run", self.run_id),
             ("state", self.state),

@@ -28,7 +28,7 @@ class Parameters(Settings):
     tokenizer_batch: int = Field(8, ge=1)
     transformer_steps: int = Field(12, ge=1)
     transformer_batch: int = Field(8, ge=1)
-    learning_rate: float = Field(2e-3, ge=0, le=1, description="peak rate of both stages and the judge")
+    learning_rate: float = Field(4e-3, ge=0, le=1, description="peak rate of the transformer; the tokenizer takes half of it")
     judge_steps: int = Field(12, ge=1, description="training steps of the independent 3-D CNN")
     generated: int = Field(16, ge=4, description="clips generated for scoring")
     enforce_gate: bool = Field(False, description="does a NO-GO stop the run")
@@ -73,7 +73,9 @@ def read_parameters(path: str | Path, changes: list[str]) -> Parameters:
     try:
         values = yaml.safe_load(Path(path).read_text()) or {}
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): name a file such as notebooks/params/validate.yaml") from None
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): name a file such as notebooks/params/validate.yaml"
+        ) from None
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):

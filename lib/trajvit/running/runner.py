@@ -68,7 +68,9 @@ def run(parameters_file: str, changes: list[str], only: list[str], out: str | No
 def _refuse_another_run(run_dir: Path, values: dict) -> None:
     path = run_dir / "params.yaml"
     there = yaml.safe_load(path.read_text()) if path.exists() else values
-    changed = [f"{name} = {there.get(name)!r} there, {value!r} asked for" for name, value in values.items() if there.get(name) != value]
+    changed = [
+        f"{name} = {there.get(name)!r} there, {value!r} asked for" for name, value in values.items() if there.get(name) != value
+    ]
     if changed:
         raise InputError(f"{run_dir} holds another run ({', '.join(changed[:3])}): name another --out or the same parameters")
 
@@ -115,7 +117,9 @@ def _execute(notebook: Path, parameters: dict, run_dir: Path, state: NotebookSta
     gate = read_metrics(run_dir).get(notebook.stem, {}).get("gate") if code == DONE else None
     if gate and gate["verdict"] == "NO-GO" and gate["enforced"]:
         code, state.state = NO_GO, "no-go"
-        state.error = "; ".join(f"{row['name']} = {row['value']:.3g}, asked {row['asked']}" for row in gate["rows"] if row["verdict"] == "NO-GO")
+        state.error = "; ".join(
+            f"{row['name']} = {row['value']:.3g}, asked {row['asked']}" for row in gate["rows"] if row["verdict"] == "NO-GO"
+        )
     return code
 
 

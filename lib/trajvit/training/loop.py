@@ -1,4 +1,4 @@
-"""One training loop for every model: accelerate, AdamW, warm-up and cosine, clipping, EMA, checkpoints, resume."""
+"""One training loop for every model: accelerate, AdamW and Muon, warm-up and cosine, clipping, EMA, checkpoints, resume."""
 
 import math
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ class FitConfig(Settings):
     warmup_share: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the rate climbs")
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
+    muon_rate: float = Field(2.5, gt=0, description="Muon's learning rate, as a multiple of learning_rate")
     clip_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.995, ge=0, lt=1)
     checkpoint_every: int = Field(200, ge=1)
@@ -44,11 +45,13 @@ class FitConfig(Settings):
 class Objective(Protocol):
     """A module that holds a model and computes its loss on training samples given by their rows.
 
-    Calling it gives the parts of the loss by name; the loss is their sum. `model` is what EMA averages.
+    Calling it gives the parts of the loss by name; the loss is their sum. `model` is what EMA averages;
+    `matrices` are the hidden weights that Muon trains, all else is AdamW's.
     """
 
     model: nn.Module
     samples: int
+    matrices: list[nn.Parameter]
 
     def __call__(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]: ...
 
@@ -69,6 +72,26 @@ def learning_rate_at(config: FitConfig, step: int) -> float:
     return config.learning_rate * (1 + math.cos(math.pi * (step - warmup) / max(config.steps - warmup, 1))) / 2
 
 
+def make_optimizers(objective: Objective, config: FitConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon (Jordan et al. 2024; arXiv:2502.16982) for the objective's hidden matrices where there are any.
+
+    Each group's `rate` is its learning rate as a multiple of the schedule's.
+    """
+    muon = {id(weight) for weight in objective.matrices}
+    others = [weight for weight in objective.parameters() if id(weight) not in muon]
+    optimizers = [
+        torch.optim.AdamW(
+            [{"params": others, "rate": 1.0}], config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        )
+    ]
+    if objective.matrices:
+        groups = [{"params": objective.matrices, "rate": config.muon_rate}]
+        optimizers.append(
+            torch.optim.Muon(groups, config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    return optimizers
+
+
 def fit(
     name: str,
     objective: Objective,
@@ -86,33 +109,36 @@ def fit(
     """
     accelerator = Accelerator(mixed_precision=PRECISION)
     identity = {"fit": config.model_dump(mode="json"), **identity}
-    ema = EMA(objective.model, beta=config.ema_decay, update_after_step=0, update_every=1, include_online_model=False, use_foreach=True)
-    optimizer = torch.optim.AdamW(
-        objective.parameters(), config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+    ema = EMA(
+        objective.model, beta=config.ema_decay, update_after_step=0, update_every=1, include_online_model=False, use_foreach=True
     )
+    optimizers = make_optimizers(objective, config)
     first, history = 0, {}
     if saved := load_newest(out / "checkpoints", identity):
         first = saved["step"]
         objective.model.load_state_dict(saved["model"])
         ema.load_state_dict(saved["ema"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         history = saved["history"]
     if first == config.steps:
         return Fitted(ema.ema_model.eval(), history)
 
     ema.to(accelerator.device)
-    trained, optimizer = accelerator.prepare(objective, optimizer)
+    trained, *optimizers = accelerator.prepare(objective, *optimizers)
     trained.train()
     writer = SummaryWriter(out / "tensorboard", purge_step=first)
     with Telling(f"train {name}", config.steps, "steps", out, on_progress, done=first) as telling:
         for step in range(first, config.steps):
             torch.manual_seed(config.seed * 2**32 + step)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(config, step)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate_at(config, step) * group["rate"]
             rows = batch_rows(objective.samples, config.batch_size, config.seed, step).to(accelerator.device)
             parts = trained(rows)
             loss = sum(parts.values())
-            optimizer.zero_grad()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(trained.parameters(), config.clip_norm)
             if not torch.isfinite(norm):
@@ -120,7 +146,8 @@ def fit(
                     f"the gradient of step {step} of the {name} is not finite (loss {loss.item():.4g}): "
                     f"lower learning_rate, now {config.learning_rate:g}"
                 )
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             ema.update()
             done = step + 1
             if done % LOG_EVERY == 0 or done == config.steps:
@@ -136,7 +163,7 @@ def fit(
                     "step": done,
                     "model": objective.model.state_dict(),
                     "ema": ema.state_dict(),
-                    "optimizer": optimizer.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                     "history": history,
                 }
                 save_checkpoint(out / "checkpoints", done, state, identity)

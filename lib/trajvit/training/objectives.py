@@ -13,6 +13,9 @@ from trajvit.magvit.transformer import MaskedTransformer, to_digits
 
 LABEL_SMOOTHING = 1e-4
 LABEL_DROPOUT = 0.1
+# Share of the samples with a condition that are masked wholly: the condition alone has to tell the rest. Without
+# them the model learns to fill gaps from their neighbours first and to predict late (README, "What was tried").
+WHOLLY_MASKED = 0.7
 CHUNK = 128
 
 
@@ -22,7 +25,7 @@ class Reconstruction(nn.Module):
     def __init__(self, model: Tokenizer, clips: ClipSet, foreground_weight: float):
         super().__init__()
         self.model, self.clips, self.foreground_weight = model, clips, foreground_weight
-        self.samples = len(clips)
+        self.samples, self.matrices = len(clips), []
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         video = self.clips.videos(rows.cpu()).to(rows.device)
@@ -40,6 +43,7 @@ class MaskedModelling(nn.Module):
     def __init__(self, model: MaskedTransformer, tokenizer: Tokenizer, clips: ClipSet):
         super().__init__()
         self.model, self.samples = model, len(clips)
+        self.matrices = [weight for weight in model.blocks.parameters() if weight.ndim == 2]
         shape = tokenizer.config
         rows = torch.arange(len(clips)).split(CHUNK)
         conditions = [
@@ -47,7 +51,9 @@ class MaskedModelling(nn.Module):
         ]
         self.register_buffer("conditions", torch.stack(conditions), persistent=False)  # (tasks, N, L)
         self.register_buffer("tokens", self.conditions[task_number("CLS")], persistent=False)  # (N, L), the whole clip
-        self.register_buffer("interior", torch.stack([interior(task, shape.clip, shape.stride) for task in TASKS]), persistent=False)
+        self.register_buffer(
+            "interior", torch.stack([interior(task, shape.clip, shape.stride) for task in TASKS]), persistent=False
+        )
         self.register_buffer("shares", torch.tensor([task.share for task in TASKS]), persistent=False)
         self.register_buffer("labels", clips.labels, persistent=False)
 
@@ -55,7 +61,9 @@ class MaskedModelling(nn.Module):
         config = self.model.config
         tokens, label = self.tokens[rows], self.labels[rows]
         task = torch.multinomial(self.shares, len(rows), replacement=True)  # (B,)
-        masked = commit_mask(tokens, self.conditions[task, rows], self.interior[task], config.mask_token)
+        inside = self.interior[task]
+        whole = inside.any(1) & (torch.rand(len(rows), device=rows.device) < WHOLLY_MASKED)
+        masked = commit_mask(tokens, self.conditions[task, rows], inside, config.mask_token, whole)
         features, class_logits = self.model(masked.tokens, task, self._label_input(task, label))
 
         digits = to_digits(tokens, config.levels)  # (B, L, D)

@@ -29,7 +29,7 @@ class Recipe(Settings):
     tokenizer_batch: int = Field(16, ge=1)
     transformer_steps: int = Field(2500, ge=1)
     transformer_batch: int = Field(64, ge=1)
-    learning_rate: float = Field(2e-3, ge=0, le=1)
+    learning_rate: float = Field(4e-3, ge=0, le=1, description="the transformer's peak; the tokenizer's is half of it")
     foreground_weight: float = Field(10.0, ge=0)
     checkpoint_every: int = Field(200, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
@@ -64,11 +64,13 @@ def train(
     root = Path(out)
     tokenizer_config, transformer_config = recipe.models(dataset.config.world)
     clips = ClipSet.of(dataset, samples)
-    shared = {
-        "learning_rate": recipe.learning_rate,
-        "seed": recipe.seed,
-        "checkpoint_every": recipe.checkpoint_every,
-    }
+    shared = {"seed": recipe.seed, "checkpoint_every": recipe.checkpoint_every}
+    tokenizer_fit = FitConfig(
+        steps=recipe.tokenizer_steps, batch_size=recipe.tokenizer_batch, learning_rate=recipe.learning_rate / 2, **shared
+    )
+    transformer_fit = FitConfig(
+        steps=recipe.transformer_steps, batch_size=recipe.transformer_batch, learning_rate=recipe.learning_rate, **shared
+    )
     data = {"world": dataset.config.world.model_dump(mode="json"), "data_seed": dataset.config.seed, "samples": len(clips)}
 
     torch.manual_seed(recipe.seed)
@@ -76,12 +78,12 @@ def train(
         "data": data,
         "foreground_weight": recipe.foreground_weight,
         "tokenizer": tokenizer_config.model_dump(mode="json"),
-        "tokenizer_fit": {"steps": recipe.tokenizer_steps, "batch_size": recipe.tokenizer_batch} | shared,
+        "tokenizer_fit": tokenizer_fit.model_dump(mode="json"),
     }
     first = fit(
         "tokenizer",
         Reconstruction(Tokenizer(tokenizer_config), clips, recipe.foreground_weight),
-        FitConfig(steps=recipe.tokenizer_steps, batch_size=recipe.tokenizer_batch, **shared),
+        tokenizer_fit,
         tokenizer_identity,
         root / "tokenizer",
         on_progress,
@@ -90,7 +92,7 @@ def train(
     second = fit(
         "transformer",
         MaskedModelling(MaskedTransformer(transformer_config), first.model, clips),
-        FitConfig(steps=recipe.transformer_steps, batch_size=recipe.transformer_batch, **shared),
+        transformer_fit,
         tokenizer_identity | {"transformer": transformer_config.model_dump(mode="json")},
         root / "transformer",
         on_progress,

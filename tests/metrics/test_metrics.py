@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trajvit.metrics.centres import ball_centres, centre_error
+from trajvit.metrics.codes import code_perplexity, code_usage
+from trajvit.metrics.fidelity import HIGHEST_DB, foreground_psnr, psnr
+from trajvit.metrics.intervals import bootstrap_ci95
+from trajvit.worlds.config import WorldConfig
+from trajvit.worlds.film import film
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def clips(request):
+    return film(WorldConfig(channels=request.param), 0, "val", 0, 40)
+
+
+def test_the_ball_is_found_where_it_was_drawn(clips):
+    centres, found = ball_centres(clips.frames)
+    assert found.all() and np.abs(centres - clips.pixels).max() < 0.1
+
+
+def test_a_shifted_ball_is_off_by_the_shift(clips):
+    error = centre_error(clips.frames, clips.pixels + np.float32([3, 4]))
+    assert np.allclose(error, 5, atol=0.1)
+
+
+def test_a_missing_ball_is_said_to_be_missing_and_put_in_the_middle(clips):
+    centres, found = ball_centres(np.zeros_like(clips.frames))
+    assert not found.any() and (centres == 15.5).all()
+
+
+def test_faint_haze_is_not_a_ball(clips):
+    hazy = np.maximum(clips.frames, 20)
+    assert np.abs(ball_centres(hazy)[0] - ball_centres(clips.frames)[0]).max() < 0.05
+
+
+def test_a_clip_is_perfectly_like_itself(clips):
+    assert (psnr(clips.frames, clips.frames) == HIGHEST_DB).all()
+    assert (foreground_psnr(clips.frames, clips.frames) == HIGHEST_DB).all()
+
+
+def test_psnr_of_a_known_error():
+    frames, reference = np.full((1, 2, 4, 4, 1), 51, np.uint8), np.zeros((1, 2, 4, 4, 1), np.uint8)
+    assert psnr(frames, reference)[0] == pytest.approx(-20 * np.log10(0.2), abs=1e-4)
+
+
+def test_a_blank_or_misplaced_ball_cannot_hide_in_the_black(clips):
+    blank, elsewhere = np.zeros_like(clips.frames), np.roll(clips.frames, 12, axis=3)
+    assert (psnr(blank, clips.frames) > 15).all()
+    assert (foreground_psnr(blank, clips.frames) < 5).all()
+    assert (foreground_psnr(elsewhere, clips.frames) < 5).all()
+
+
+def test_code_usage_and_perplexity_of_known_tokens():
+    tokens = np.repeat(np.arange(4), 25)
+    assert code_usage(tokens, 16) == 0.25 and code_perplexity(tokens, 16) == pytest.approx(4)
+    assert code_perplexity(np.zeros(9, int), 16) == 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_intervals_hold_the_mean_and_shrink_with_more_clips(seed):
+    values = np.random.default_rng(seed).normal(size=1600)
+    low, high = bootstrap_ci95(values)
+    assert low <= values.mean() <= high
+    few_low, few_high = bootstrap_ci95(values[:100])
+    assert high - low < few_high - few_low
+    assert (high - low) == pytest.approx(2 * 1.96 / 40, rel=0.2)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    hits = [low <= 1 <= high for low, high in (bootstrap_ci95(rng.exponential(size=200)) for _ in range(200))]
+    assert 0.88 <= np.mean(hits) <= 0.99

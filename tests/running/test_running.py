@@ -1,0 +1,176 @@
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+import yaml
+from trajvit.running.cli import main
+from trajvit.running.parameters import Parameters, read_parameters
+from trajvit.running.places import NOTEBOOKS
+from trajvit.running.runner import run
+from trajvit.settings import InputError
+
+PARAMS = sorted((NOTEBOOKS / "params").glob("*.yaml"))
+
+
+@pytest.fixture
+def yaml_file(tmp_path):
+    def write(**values):
+        path = tmp_path / "p.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("path", PARAMS, ids=lambda path: path.stem)
+def test_the_shipped_parameters_are_valid_and_say_what_they_give(path):
+    read_parameters(path, [])
+    head = path.read_text()
+    assert head.startswith("#") and "What it gives" in head and "How long" in head
+
+
+def test_changes_win_over_the_file_and_the_file_over_defaults(yaml_file):
+    path = yaml_file(samples=100, seed=3)
+    parameters = read_parameters(path, ["samples=200", "ladder=[50, 100]"])
+    assert (parameters.samples, parameters.seed, parameters.ladder) == (200, 3, (50, 100))
+    assert parameters.size == Parameters().size
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["sampels=3"], "'sampels' is not a parameter"),
+        (["samples=many"], "samples = 'many'"),
+        (["samples"], "has no '='"),
+        (["samples=["], "not YAML"),
+        (["format=7x32x32x1"], "frames = 7 does not divide"),
+        (["format=8x8x8x1"], "ball_radius_m"),
+        (["format=tiny"], "format 'tiny' is unknown"),
+        (["ladder=[16, 8]"], "must rise"),
+        (["ladder=[16, 6400]"], "climbs above samples"),
+        (["learning_rate=-1"], "learning_rate"),
+        (["size=huge"], "size"),
+    ],
+)
+def test_wrong_parameters_are_refused_in_one_line_before_any_work(yaml_file, tmp_path, capsys, changes, says):
+    arguments = [argument for change in changes for argument in ("--set", change)]
+    assert main(["run", str(yaml_file()), "--out", str(tmp_path / "out"), *arguments]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_missing_or_senseless_file_is_refused(tmp_path, capsys):
+    assert main(["run", str(tmp_path / "none.yaml")]) == 2
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    assert main(["run", str(tmp_path / "list.yaml")]) == 2
+    assert main(["run", str(PARAMS[0]), "--only", "07"]) == 2
+    assert "there are 01_generate_data" in capsys.readouterr().err
+
+
+def test_data_of_another_config_stops_a_run_before_it_starts(yaml_file, tmp_path, capsys):
+    assert main(["generate", "--out", str(tmp_path / "data" / "val"), "--samples", "5"]) == 0
+    assert main(["run", str(yaml_file(data_dir=str(tmp_path / "data"))), "--out", str(tmp_path / "out")]) == 2
+    assert "holds another dataset" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_the_command_line_makes_verifies_and_refuses(tmp_path, capsys):
+    out = str(tmp_path / "data")
+    assert main(["generate", "--out", out, "--samples", "20", "--noise-m", "0"]) == 0
+    assert main(["verify", out]) == 0
+    assert main(["generate", "--out", out, "--samples", "21"]) == 2
+    (tmp_path / "data" / "label" / "c" / "0").write_bytes(b"no")
+    assert main(["verify", out]) == 1
+    assert main(["verify", out, "--repair"]) == 0
+    assert main(["generate", "--out", out, "--samples", "some"]) == 2
+    assert main(["verify", str(tmp_path / "nothing")]) == 2
+    assert main(["fly"]) == 2
+    assert all(line.startswith("trajvit: ") for line in capsys.readouterr().err.splitlines() if "generate:" not in line)
+
+
+def test_training_from_the_command_line_ends_with_a_model(yaml_file, tmp_path):
+    from trajvit.magvit.model import MAGVIT
+
+    path = yaml_file(tokenizer_steps=2, transformer_steps=2)
+    assert main(["train", str(path), "--out", str(tmp_path / "model")]) == 0
+    assert MAGVIT.from_pretrained(tmp_path / "model").config.classes == ("linear", "circular", "helical", "parabolic")
+    assert main(["train", str(path), "--out", str(tmp_path / "model"), "--set", "size=small"]) == 2
+
+
+@pytest.fixture(scope="module")
+def smoke_run(tmp_path_factory):
+    """The shipped smoke run, end to end, as a user starts it."""
+    out = tmp_path_factory.mktemp("run") / "smoke"
+    command = [sys.executable, "-m", "trajvit", "run", str(NOTEBOOKS / "params" / "smoke.yaml"), "--out", str(out)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return out
+
+
+def test_a_run_leaves_a_folder_that_explains_itself(smoke_run):
+    names = [path.stem for path in sorted(NOTEBOOKS.glob("0*.ipynb"))]
+    assert len(names) == 4
+    for name in names:
+        assert (smoke_run / f"{name}.ipynb").exists() and (smoke_run / f"{name}.html").exists()
+    index = (smoke_run / "index.html").read_text()
+    assert "DONE" in index and all(f'href="{name}.html"' in index for name in names)
+    manifest = json.loads((smoke_run / "manifest.json").read_text())
+    assert manifest["state"] == "done" and [notebook["state"] for notebook in manifest["notebooks"]] == ["done"] * 4
+    assert manifest["versions"]["torch"].startswith("2.13.0") and manifest["seed"] == 0 and manifest["host"]
+    assert yaml.safe_load((smoke_run / "params.yaml").read_text())["samples"] == 64
+
+
+def test_a_run_records_every_metric_under_its_stable_name(smoke_run):
+    metrics = json.loads((smoke_run / "metrics.json").read_text())
+    assert sorted(metrics) == ["01_generate_data", "02_validate_magvit", "03_scale_up", "04_evaluate"]
+    for group, names in {
+        "reconstruction": ["centre_error_px", "psnr_db", "foreground_psnr_db", "code_usage"],
+        "classification": ["accuracy"],
+        "prediction": ["centre_error_px", "foreground_psnr_db"],
+        "generation": ["class_agreement"],
+    }.items():
+        for name in names:
+            metric = metrics["04_evaluate"][group][name]
+            assert set(metric) == {"value", "unit", "ci95", "baselines", "limit"} and metric["baselines"]
+    assert {"copy_last", "constant_velocity"} <= set(metrics["04_evaluate"]["prediction"]["centre_error_px"]["baselines"])
+    assert metrics["02_validate_magvit"]["gate"]["enforced"] is False
+
+
+def test_the_executed_notebooks_carry_no_widget_into_the_pages(smoke_run):
+    for page in smoke_run.glob("*.html"):
+        text = page.read_text()
+        assert "jupyter.widget" not in text and 'src="http' not in text and "Traceback" not in text
+
+
+def test_learning_rate_zero_is_a_no_go_that_says_why(yaml_file, tmp_path):
+    said = []
+    path = yaml_file(learning_rate=0, enforce_gate=True)
+    assert run(str(path), [], ["01", "02", "03"], str(tmp_path / "broken"), said.append) == 3
+    manifest = json.loads((tmp_path / "broken" / "manifest.json").read_text())
+    assert [notebook["state"] for notebook in manifest["notebooks"]] == ["done", "no-go", "waiting"]
+    index = (tmp_path / "broken" / "index.html").read_text()
+    assert "NO-GO" in index and "reconstruction.centre_error_px" in index
+    assert "NO-GO" in (tmp_path / "broken" / "02_validate_magvit.html").read_text()
+    assert not (tmp_path / "broken" / "03_scale_up.html").exists()
+    with pytest.raises(InputError, match="holds another run"):
+        run(str(yaml_file(learning_rate=0.1)), [], [], str(tmp_path / "broken"), said.append)
+
+
+@pytest.mark.parametrize(
+    ("cell", "code", "why"), [("raise ValueError('no <b>')", 1, "ValueError: no"), ("import os; os._exit(9)", 1, "kernel died")]
+)
+def test_a_failing_notebook_ends_the_run_and_is_still_rendered(yaml_file, tmp_path, monkeypatch, cell, code, why):
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    parameters = nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
+    for name, source in (("01_fails", cell), ("02_never", "1")):
+        document = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(source)])
+        document.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(document, notebooks / f"{name}.ipynb")
+    monkeypatch.setattr("trajvit.running.runner.NOTEBOOKS", notebooks)
+    assert run(str(yaml_file(data_dir=str(tmp_path / "d"))), [], [], str(tmp_path / "out"), lambda line: None) == code
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["state"] == "failed" and [notebook["state"] for notebook in manifest["notebooks"]] == ["failed", "waiting"]
+    index = (tmp_path / "out" / "index.html").read_text()
+    assert why in index and "<b>" not in index

@@ -7,7 +7,8 @@ from trajvit.worlds.camera import Camera
 from trajvit.worlds.config import FORMATS, WorldConfig
 from trajvit.worlds.families import FAMILIES
 from trajvit.worlds.film import film
-from trajvit.worlds.streams import SPLITS, philox4x32
+from trajvit.worlds.kernels import philox4x32
+from trajvit.worlds.streams import SPLITS
 
 ARRAYS = ("frames", "label", "points", "pixels", "radius")
 

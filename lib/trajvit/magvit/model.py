@@ -82,7 +82,7 @@ class MAGVIT(nn.Module):
 
     def predict(
         self,
-        context: Video,
+        context: Float[Tensor, "B C given H W"],
         frames: int | None = None,
         labels: Int[Tensor, " B"] | list[int] | None = None,
         seed: int = 0,

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import papermill
 import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillException, PapermillExecutionError
+from traitlets.config import Config
 
 from trajvit.datasets.files import write_atomic
 from trajvit.evaluation.measure import Metric, read_metrics
@@ -25,6 +27,8 @@ from trajvit.settings import InputError
 
 DONE, FAILED, BAD_INPUT, NO_GO, INTERRUPTED = 0, 1, 2, 3, 75
 ENDS = {DONE: "done", FAILED: "failed", BAD_INPUT: "failed", NO_GO: "no-go", INTERRUPTED: "interrupted"}
+# The kernel is spoken to through a socket file instead of a TCP port that any local user could read.
+LOCAL_KERNEL = Config({"KernelManager": {"transport": "ipc"}})
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -102,7 +106,15 @@ def _execute(notebook: Path, parameters: dict, run_dir: Path, state: NotebookSta
     code, state.state = DONE, "done"
     try:
         papermill.execute_notebook(
-            str(notebook), str(executed), parameters, kernel_name="python3", cwd=str(ROOT), progress_bar=False, log_output=True
+            str(notebook),
+            str(executed),
+            parameters,
+            kernel_name="python3",
+            cwd=str(ROOT),
+            progress_bar=False,
+            log_output=True,
+            stdout_file=sys.stdout,
+            config=LOCAL_KERNEL,
         )
     except KeyboardInterrupt:
         code, state.state, state.error = INTERRUPTED, "interrupted", "interrupted from the keyboard"

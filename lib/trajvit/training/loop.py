@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -42,6 +42,7 @@ class FitConfig(Settings):
     checkpoint_every: int = Field(200, ge=1)
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A module that holds a model and computes its loss on training samples given by their rows.
 

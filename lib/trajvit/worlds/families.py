@@ -104,7 +104,7 @@ FAMILIES = (
             "y": Uniform(-1.2, 1.2),
             "z": Uniform(2.8, 3.8),
             "speed": Uniform(0.5, 2.2),
-            "heading": Uniform(0, 2 * np.pi),
+            "heading": Uniform(0.0, 2 * np.pi),
             "vz": Uniform(-0.8, 0.8),
         },
     ),
@@ -123,7 +123,7 @@ FAMILIES = (
             "direction": Fixed(-1.0),
             "turns": Fixed(1.0),
         },
-        varied={"phase": Uniform(0, 2 * np.pi), "direction": Either(-1.0, 1.0), "turns": Uniform(0.8, 1.2)},
+        varied={"phase": Uniform(0.0, 2 * np.pi), "direction": Either(-1.0, 1.0), "turns": Uniform(0.8, 1.2)},
     ),
     Family(
         name="helical",
@@ -140,7 +140,7 @@ FAMILIES = (
             "direction": Fixed(-1.0),
             "turns": Fixed(2.0),
         },
-        varied={"phase": Uniform(0, 2 * np.pi), "direction": Either(-1.0, 1.0), "turns": Uniform(1.6, 2.4)},
+        varied={"phase": Uniform(0.0, 2 * np.pi), "direction": Either(-1.0, 1.0), "turns": Uniform(1.6, 2.4)},
     ),
     Family(
         name="parabolic",

@@ -1,31 +1,13 @@
 """Draws the ball: an anti-aliased disc, bright on black, touched only inside its bounding box."""
 
-import math
-
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from numba import njit
+
+from trajvit.worlds.kernels import draw_discs
 
 # Width in px of the soft edge. A smooth edge of 1.5 px keeps a disc's centre of light within 0.03 px of its centre for
 # every radius from 1 px up; the usual linear edge of 1 px is off by up to 0.06 px.
 EDGE_PX = 1.5
-
-
-@njit(cache=True)
-def _draw_discs(pixels, radius, colour, frames):
-    samples, times, height, width, channels = frames.shape
-    frames[:] = 0
-    for n in range(samples):
-        for k in range(times):
-            u, v, r = pixels[n, k, 0], pixels[n, k, 1], radius[n, k]
-            reach = r + EDGE_PX / 2
-            for row in range(max(0, math.ceil(v - reach)), min(height - 1, math.floor(v + reach)) + 1):
-                for column in range(max(0, math.ceil(u - reach)), min(width - 1, math.floor(u + reach)) + 1):
-                    distance = math.sqrt((column - u) ** 2 + (row - v) ** 2)
-                    inside = min(1.0, max(0.0, (reach - distance) / EDGE_PX))
-                    coverage = inside * inside * (3 - 2 * inside)
-                    for c in range(channels):
-                        frames[n, k, row, column, c] = np.uint8(255.0 * coverage * colour[n, c] + 0.5)
 
 
 def margin(radius: Float32[np.ndarray, "n T"]) -> Float32[np.ndarray, "n T"]:
@@ -44,4 +26,4 @@ def render(
     A pixel's brightness falls from `colour` (0 to 1 a channel) inside the disc to 0 outside along a smoothstep
     `EDGE_PX` wide, centred on the rim.
     """
-    _draw_discs(pixels.astype(np.float64), radius.astype(np.float64), colour, frames)
+    draw_discs(pixels.astype(np.float64), radius.astype(np.float64), colour, EDGE_PX, frames)

@@ -5,43 +5,12 @@ A value is a pure function of (seed, split, sample, attempt, position), so no or
 
 import numpy as np
 from jaxtyping import Float, Int, UInt32
-from numba import njit, uint32, uint64
 
 from trajvit.settings import InputError
+from trajvit.worlds.kernels import fill_words
 
 SPLITS = ("train", "val", "test")
 MAX_SEED = 2**32 - 1
-
-
-@njit(cache=True)
-def philox4x32(key0, key1, c0, c1, c2, c3):
-    """Ten rounds of Philox on one 128-bit counter: four random 32-bit words."""
-    for _ in range(10):
-        low_product = uint64(0xD2511F53) * uint64(c0)
-        high_product = uint64(0xCD9E8D57) * uint64(c2)
-        c0, c1, c2, c3 = (
-            uint32(high_product >> uint64(32)) ^ c1 ^ key0,
-            uint32(high_product),
-            uint32(low_product >> uint64(32)) ^ c3 ^ key1,
-            uint32(low_product),
-        )
-        key0 = uint32(key0 + uint32(0x9E3779B9))
-        key1 = uint32(key1 + uint32(0xBB67AE85))
-    return c0, c1, c2, c3
-
-
-@njit(cache=True)
-def _fill(key0, key1, samples, attempt, first_block, words):
-    for row in range(samples.size):
-        low = uint32(samples[row] & 0xFFFFFFFF)
-        high = uint32(samples[row] >> 32)
-        for block in range(words.shape[1] // 4):
-            counter = uint32(attempt) << uint32(8) | uint32(first_block + block)
-            a, b, c, d = philox4x32(key0, key1, low, high, counter, uint32(0))
-            words[row, 4 * block] = a
-            words[row, 4 * block + 1] = b
-            words[row, 4 * block + 2] = c
-            words[row, 4 * block + 3] = d
 
 
 def split_key(seed: int, split: str) -> tuple[np.uint32, np.uint32]:
@@ -63,7 +32,7 @@ def uniforms(
     """`count` numbers in the open interval (0, 1) for each sample; blocks of four start at `first_block` (0..255)."""
     blocks = -(-count // 4)
     words: UInt32[np.ndarray, "n words"] = np.empty((samples.size, 4 * blocks), np.uint32)
-    _fill(*key, samples, attempt, first_block, words)
+    fill_words(*key, samples, attempt, first_block, words)
     return (words[:, :count] + 0.5) * 2.0**-32
 
 

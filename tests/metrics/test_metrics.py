@@ -48,8 +48,8 @@ def test_psnr_of_a_known_error():
 def test_a_blank_or_misplaced_ball_cannot_hide_in_the_black(clips):
     blank, elsewhere = np.zeros_like(clips.frames), np.roll(clips.frames, 12, axis=3)
     assert (psnr(blank, clips.frames) > 15).all()
-    assert (foreground_psnr(blank, clips.frames) < 5).all()
-    assert (foreground_psnr(elsewhere, clips.frames) < 5).all()
+    assert (foreground_psnr(blank, clips.frames) < 8).all()
+    assert (foreground_psnr(elsewhere, clips.frames) < 8).all()
 
 
 def test_code_usage_and_perplexity_of_known_tokens():

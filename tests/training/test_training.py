@@ -56,9 +56,11 @@ def test_finished_training_is_loaded_not_repeated(data, tmp_path, monkeypatch):
 
 
 def test_training_lowers_the_loss(data, tmp_path):
-    history = train(Recipe(**TINY | {"tokenizer_steps": 40, "transformer_steps": 40}), data, tmp_path).history
+    history = train(
+        Recipe(**TINY | {"tokenizer_steps": 120, "transformer_steps": 40, "checkpoint_every": 200}), data, tmp_path
+    ).history
     for stage in ("tokenizer", "transformer"):
-        assert history[stage]["loss"][-1] < 0.9 * history[stage]["loss"][0]
+        assert history[stage]["loss"][-1] < 0.8 * history[stage]["loss"][0]
 
 
 def test_learning_rate_zero_changes_no_weight(data, tmp_path):

@@ -14,8 +14,8 @@ def psnr(frames: UInt8[np.ndarray, "N T H W C"], reference: UInt8[np.ndarray, "N
 
 
 def foreground_psnr(frames: UInt8[np.ndarray, "N T H W C"], reference: UInt8[np.ndarray, "N T H W C"]) -> Float[np.ndarray, " N"]:
-    """PSNR over the pixels that the ball lights in either video: a blank or misplaced ball cannot hide in the black."""
-    lit = np.maximum(frames, reference).max(axis=-1, keepdims=True) > 255 * FOREGROUND
+    """PSNR over the pixels that the ball lights in the reference: a blank or misplaced ball cannot hide in the black."""
+    lit = reference.max(axis=-1, keepdims=True) > 255 * FOREGROUND
     error = (_squared_error(frames, reference) * lit).sum(axis=(1, 2, 3, 4))
     return _decibel(error / np.maximum(lit.sum(axis=(1, 2, 3, 4)) * frames.shape[-1], 1))
 

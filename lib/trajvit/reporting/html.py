@@ -25,10 +25,10 @@ img, svg { max-width: 100%; height: auto; }
 table { border-collapse: collapse; margin: 1em 0; font-size: .85rem; display: block; overflow-x: auto; }
 th, td { text-align: left; padding: 5px 14px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--faint); font-weight: 600; white-space: nowrap; }
-.jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
-.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"] pre { background: #fdf1f0; }
+.prompt, .celltag_parameters { display: none; }
+.output_stderr pre, .output_error pre { background: #fdf1f0; }
 .switch { position: sticky; top: 0; float: right; font-size: .85rem; background: #fff; padding: 4px 8px; }
-body:not(:has(#code:checked)) .jp-Cell-inputWrapper:has(.jp-CodeMirrorEditor) { display: none; }
+body:not(:has(#code:checked)) .input { display: none; }
 .verdict { display: inline-block; padding: 2px 12px; border-radius: 12px; color: #fff; font-weight: 600; }
 .good { background: #1b7f3b; } .bad { background: #b3261e; }
 """

@@ -156,7 +156,7 @@ def fit(
                 scalars |= {part: value.item() for part, value in parts.items()}
                 for key, value in scalars.items():
                     writer.add_scalar(key, value, done)
-                for key, value in ({"step": done} | scalars).items():
+                for key, value in ({"step": float(done)} | scalars).items():
                     history.setdefault(key, []).append(value)
                 telling.advance(done, note=f"loss {scalars['loss']:.4g}")
             if done % config.checkpoint_every == 0 or done == config.steps:

@@ -6,7 +6,7 @@ import numpy as np
 
 from trajvit.datasets.store import Dataset
 from trajvit.evaluation.measure import Metric
-from trajvit.metrics.centres import ball_centres
+from trajvit.metrics.centres import ball_centres, light_centres
 from trajvit.worlds.families import NAMES
 
 BLOCK = 2048
@@ -24,9 +24,8 @@ def score_data(datasets: list[Dataset]) -> dict[str, Metric]:
             duplicates += len(clips.label) - len(digests - seen)
             seen |= digests
             counts += np.bincount(clips.label, minlength=len(NAMES))
-            centres, found = ball_centres(clips.frames)
-            errors.append(np.linalg.norm(centres - clips.pixels, axis=-1).max(axis=1))
-            missing += int((~found).sum())
+            errors.append(np.linalg.norm(light_centres(clips.frames) - clips.pixels, axis=-1).max(axis=1))
+            missing += int((~ball_centres(clips.frames)[1]).sum())
         imbalance = max(imbalance, int(counts.max() - counts.min()))
     error = np.concatenate(errors)
     return {

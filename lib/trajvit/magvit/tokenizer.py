@@ -87,23 +87,16 @@ class TokenizerConfig(Settings):
         return prod(self.fsq_levels)
 
 
-class CausalConv3d(nn.Module):
-    """A 3-D convolution, stride 1, that sees no later frame: time is padded in front only, space on both sides.
-
-    The kernel is kept as a matrix, (channels out, channels in * taps), which is what Muon orthogonalizes.
-    """
+class CausalConv3d(nn.Conv3d):
+    """A 3-D convolution, stride 1, that sees no later frame: time is padded in front only, space on both sides."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: Stride):
-        super().__init__()
+        super().__init__(channels_in, channels_out, kernel)
         time, height, width = kernel
         self.pad = (width // 2, width // 2, height // 2, height // 2, time - 1, 0)
-        self.shape = (channels_out, channels_in, *kernel)
-        reach = (channels_in * prod(kernel)) ** -0.5  # PyTorch's own start for a convolution
-        self.weight = nn.Parameter(torch.empty(channels_out, channels_in * prod(kernel)).uniform_(-reach, reach))
-        self.bias = nn.Parameter(torch.empty(channels_out).uniform_(-reach, reach))
 
     def forward(self, x: Float[Tensor, "B D t h w"]) -> Float[Tensor, "B E t h w"]:
-        return F.conv3d(F.pad(x, self.pad), self.weight.view(self.shape), self.bias)
+        return super().forward(F.pad(x, self.pad))
 
 
 class FrameNorm(nn.Module):

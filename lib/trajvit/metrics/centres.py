@@ -15,13 +15,23 @@ def ball_centres(
     Where there is none the centre of the frame is reported, the best constant guess.
     """
     light = frames.max(axis=-1).astype(np.float64) / 255  # (N, T, H, W)
-    height, width = light.shape[2:]
     found = light.max(axis=(2, 3)) >= FAINTEST
-    weight = np.clip(light - HAZE, 0, None) * found[..., None, None]
-    total = np.where(found, weight.sum(axis=(2, 3)), 1)
-    u = np.where(found, (weight.sum(axis=2) * np.arange(width)).sum(-1) / total, (width - 1) / 2)
-    v = np.where(found, (weight.sum(axis=3) * np.arange(height)).sum(-1) / total, (height - 1) / 2)
-    return np.stack([u, v], axis=-1), found
+    return _centroids(np.clip(light - HAZE, 0, None) * found[..., None, None]), found
+
+
+def light_centres(frames: UInt8[np.ndarray, "N T H W C"]) -> Float[np.ndarray, "N T 2"]:
+    """The intensity-weighted centre (u, v) in px of all light in each frame; for clean frames, where it is exact."""
+    return _centroids(frames.max(axis=-1).astype(np.float64))
+
+
+def _centroids(weight: Float[np.ndarray, "N T H W"]) -> Float[np.ndarray, "N T 2"]:
+    """The centre of each frame's weight; the middle of the frame where there is none."""
+    height, width = weight.shape[2:]
+    total = weight.sum(axis=(2, 3))
+    with np.errstate(invalid="ignore"):
+        u = (weight.sum(axis=2) * np.arange(width)).sum(-1) / total
+        v = (weight.sum(axis=3) * np.arange(height)).sum(-1) / total
+    return np.stack([np.where(total > 0, u, (width - 1) / 2), np.where(total > 0, v, (height - 1) / 2)], axis=-1)
 
 
 def centre_error(frames: UInt8[np.ndarray, "N T H W C"], pixels: Float[np.ndarray, "N T 2"]) -> Float[np.ndarray, "N T"]:

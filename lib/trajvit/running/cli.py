@@ -21,6 +21,9 @@ def main(arguments: list[str]) -> int:
     """Run one command; the exit code. What is wrong is said in one line on stderr."""
     try:
         return commands.main(arguments, prog_name="trajvit", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
     except (InputError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         print(f"trajvit: {' '.join(message.split())}", file=sys.stderr)
@@ -29,7 +32,7 @@ def main(arguments: list[str]) -> int:
         print("trajvit: interrupted; the same command continues", file=sys.stderr)
         return 75
     except (OSError, ArithmeticError) as error:
-        print(f"trajvit: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"trajvit: {' '.join(str(error).split())}; what is finished is kept, the same command continues", file=sys.stderr)
         return 1
 
 

@@ -93,6 +93,18 @@ def _throw(p: dict[str, Column], t: Row):
 
 
 # With y pointing down, a growing angle turns clockwise on the screen: counter-clockwise is direction -1.
+_CIRCLE = {
+    "x": Uniform(-0.7, 0.7),
+    "y": Uniform(-0.7, 0.7),
+    "z": Uniform(2.8, 3.8),
+    "r": Uniform(0.4, 1.0),
+    "vz": Fixed(0.0),
+    "phase": Fixed(0.0),
+    "direction": Fixed(-1.0),
+    "turns": Fixed(1.0),
+}
+_ANY_CIRCLE = {"phase": Uniform(0.0, 2 * np.pi), "direction": Either(-1.0, 1.0)}
+
 FAMILIES = (
     Family(
         name="linear",
@@ -113,34 +125,16 @@ FAMILIES = (
         equation="p(t) = c + r (cos a(t), sin a(t), 0),  a(t) = a0 - 2 pi n t,  n = 1",
         description="The ball circles once at constant depth.",
         path=_turning,
-        textbook={
-            "x": Uniform(-0.7, 0.7),
-            "y": Uniform(-0.7, 0.7),
-            "z": Uniform(2.8, 3.8),
-            "r": Uniform(0.4, 1.0),
-            "vz": Fixed(0.0),
-            "phase": Fixed(0.0),
-            "direction": Fixed(-1.0),
-            "turns": Fixed(1.0),
-        },
-        varied={"phase": Uniform(0.0, 2 * np.pi), "direction": Either(-1.0, 1.0), "turns": Uniform(0.8, 1.2)},
+        textbook=_CIRCLE,
+        varied=_ANY_CIRCLE | {"turns": Uniform(0.8, 1.2)},
     ),
     Family(
         name="helical",
         equation="p(t) = c + r (cos a(t), sin a(t), 0) + (0, 0, vz t),  a(t) = a0 - 2 pi n t,  n = 2",
         description="The ball circles twice while its depth changes steadily.",
         path=_turning,
-        textbook={
-            "x": Uniform(-0.7, 0.7),
-            "y": Uniform(-0.7, 0.7),
-            "z": Uniform(2.8, 3.8),
-            "r": Uniform(0.4, 1.0),
-            "vz": Uniform(-0.8, 0.8),
-            "phase": Fixed(0.0),
-            "direction": Fixed(-1.0),
-            "turns": Fixed(2.0),
-        },
-        varied={"phase": Uniform(0.0, 2 * np.pi), "direction": Either(-1.0, 1.0), "turns": Uniform(1.6, 2.4)},
+        textbook=_CIRCLE | {"vz": Uniform(-0.8, 0.8), "turns": Fixed(2.0)},
+        varied=_ANY_CIRCLE | {"turns": Uniform(1.6, 2.4)},
     ),
     Family(
         name="parabolic",

@@ -16,8 +16,6 @@ LABEL_DROPOUT = 0.1
 # Share of the samples with a condition that are masked wholly: the condition alone has to tell the rest. Without
 # them the model learns to fill gaps from their neighbours first and to predict late (README, "What was tried").
 WHOLLY_MASKED = 0.7
-# Largest share of the tokens hidden from a sample that asks for the class, so that the answer leans on no few of them.
-HIDDEN_FROM_CLS = 0.5
 CHUNK = 128
 
 
@@ -67,9 +65,7 @@ class MaskedModelling(nn.Module):
         whole = inside.any(1) & (torch.rand(len(rows), device=rows.device) < WHOLLY_MASKED)
         masked = commit_mask(tokens, self.conditions[task, rows], inside, config.mask_token, whole)
         asked = self._asked[task]
-        hidden = torch.rand(tokens.shape, device=rows.device) < HIDDEN_FROM_CLS * torch.rand(len(rows), 1, device=rows.device)
-        shown = torch.where(hidden & asked[:, None], config.mask_token, masked.tokens)
-        features, class_logits = self.model(shown, task, self._label_input(task, label))
+        features, class_logits = self.model(masked.tokens, task, self._label_input(task, label))
 
         digits = to_digits(tokens, config.levels)  # (B, L, D)
         negative_log_likelihood = 0.0  # (B, L)

@@ -30,7 +30,7 @@ class Recipe(Settings):
     transformer_steps: int = Field(2500, ge=1)
     transformer_batch: int = Field(64, ge=1)
     learning_rate: float = Field(4e-3, ge=0, le=1, description="the transformer's peak; the tokenizer's is half of it")
-    foreground_weight: float = Field(10.0, ge=0)
+    foreground_weight: float = Field(6.0, ge=0)
     checkpoint_every: int = Field(200, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
 

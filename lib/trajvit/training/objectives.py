@@ -36,7 +36,8 @@ class Reconstruction(nn.Module):
 class MaskedModelling(nn.Module):
     """Stage two: the transformer on the frozen tokenizer's tokens, by COMMIT over all tasks (arXiv:2212.05199, Eq. 6).
 
-    Each sample draws its task, its mask ratio and, where the class is given, whether it is dropped for guidance.
+    Each sample draws its task, its mask ratio and, where the class is given, whether it is dropped for guidance. The
+    class is one more masked token wherever it is not given: also frame prediction learns to name it.
     Tokens of every clip and of every task's condition are computed once, here.
     """
 
@@ -64,7 +65,7 @@ class MaskedModelling(nn.Module):
         inside = self.interior[task]
         whole = inside.any(1) & (torch.rand(len(rows), device=rows.device) < WHOLLY_MASKED)
         masked = commit_mask(tokens, self.conditions[task, rows], inside, config.mask_token, whole)
-        asked = self._asked[task]
+        unknown = self._class_unknown[task]
         features, class_logits = self.model(masked.tokens, task, self._label_input(task, label))
 
         digits = to_digits(tokens, config.levels)  # (B, L, D)
@@ -79,8 +80,12 @@ class MaskedModelling(nn.Module):
             "refine": (negative_log_likelihood * masked.refine).mean(),
             "mask": (negative_log_likelihood * masked.mask).mean(),
             "reconstruct": (negative_log_likelihood * masked.reconstruct).mean(),
-            "class": (wrong_class * asked).sum() / asked.sum().clamp(min=1),
+            "class": (wrong_class * unknown).sum() / unknown.sum().clamp(min=1),
         }
+
+    @property
+    def _class_unknown(self) -> Bool[Tensor, " tasks"]:
+        return torch.tensor([task.label != "given" for task in TASKS], device=self.labels.device)
 
     @property
     def _asked(self) -> Bool[Tensor, " tasks"]:

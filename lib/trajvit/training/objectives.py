@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trajvit.datasets.loading import ClipSet
@@ -56,6 +56,8 @@ class MaskedModelling(nn.Module):
             "interior", torch.stack([interior(task, shape.clip, shape.stride) for task in TASKS]), persistent=False
         )
         self.register_buffer("shares", torch.tensor([task.share for task in TASKS]), persistent=False)
+        self.register_buffer("label_given", torch.tensor([task.label == "given" for task in TASKS]), persistent=False)
+        self.register_buffer("label_asked", torch.tensor([task.label == "asked" for task in TASKS]), persistent=False)
         self.register_buffer("labels", clips.labels, persistent=False)
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
@@ -65,7 +67,7 @@ class MaskedModelling(nn.Module):
         inside = self.interior[task]
         whole = inside.any(1) & (torch.rand(len(rows), device=rows.device) < WHOLLY_MASKED)
         masked = commit_mask(tokens, self.conditions[task, rows], inside, config.mask_token, whole)
-        unknown = self._class_unknown[task]
+        unknown = ~self.label_given[task]
         features, class_logits = self.model(masked.tokens, task, self._label_input(task, label))
 
         digits = to_digits(tokens, config.levels)  # (B, L, D)
@@ -83,17 +85,8 @@ class MaskedModelling(nn.Module):
             "class": (wrong_class * unknown).sum() / unknown.sum().clamp(min=1),
         }
 
-    @property
-    def _class_unknown(self) -> Bool[Tensor, " tasks"]:
-        return torch.tensor([task.label != "given" for task in TASKS], device=self.labels.device)
-
-    @property
-    def _asked(self) -> Bool[Tensor, " tasks"]:
-        return torch.tensor([task.label == "asked" for task in TASKS], device=self.labels.device)
-
     def _label_input(self, task: Int[Tensor, " B"], label: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """What stands at [class]: the label where it is given and not dropped, else one of the two non-classes."""
-        given = torch.tensor([row.label == "given" for row in TASKS], device=task.device)[task]
-        kept = given & (torch.rand(len(task), device=task.device) >= LABEL_DROPOUT)
-        without = torch.where(self._asked[task], self.model.config.asked_class, self.model.config.no_class)
+        kept = self.label_given[task] & (torch.rand(len(task), device=task.device) >= LABEL_DROPOUT)
+        without = torch.where(self.label_asked[task], self.model.config.asked_class, self.model.config.no_class)
         return torch.where(kept, label, without)

@@ -1,7 +1,10 @@
 """python -m trajvit"""
 
+import gc
 import sys
 
 from trajvit.running.cli import main
 
-sys.exit(main(sys.argv[1:]))
+code = main(sys.argv[1:])
+gc.freeze()  # or Python's last garbage collection takes longer than making a small dataset
+sys.exit(code)

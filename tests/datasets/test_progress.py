@@ -3,11 +3,12 @@ import time
 
 import pytest
 from trajvit.datasets.files import write_atomic, write_json
+from trajvit.datasets.folders import Disk
 from trajvit.datasets.progress import Telling
 
 
 def test_the_file_beats_even_while_the_work_is_silent(tmp_path):
-    with Telling("work", 10, "steps", tmp_path):
+    with Telling("work", 10, "steps", Disk(tmp_path)):
         first = json.loads((tmp_path / "PROGRESS.json").read_text())
         time.sleep(1.1)
         second = json.loads((tmp_path / "PROGRESS.json").read_text())
@@ -19,7 +20,7 @@ def test_the_file_beats_even_while_the_work_is_silent(tmp_path):
 @pytest.mark.parametrize(("error", "state"), [(KeyboardInterrupt, "interrupted"), (ValueError, "failed")])
 def test_how_work_ended_is_told(tmp_path, error, state):
     heard = []
-    with pytest.raises(error), Telling("work", 10, "steps", tmp_path, heard.append) as telling:
+    with pytest.raises(error), Telling("work", 10, "steps", Disk(tmp_path), heard.append) as telling:
         telling.advance(4)
         raise error("why")
     assert heard[-1].state == state == json.loads((tmp_path / "PROGRESS.json").read_text())["state"]

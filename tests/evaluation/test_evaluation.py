@@ -6,6 +6,7 @@ import pytest
 import torch
 import trajvit
 from trajvit.datasets.loading import to_video
+from trajvit.datasets.verification import verify
 from trajvit.evaluation.baselines import blank, constant_velocity, copy_last
 from trajvit.evaluation.data import score_data
 from trajvit.evaluation.gate import BARS, judge_gate
@@ -142,5 +143,6 @@ def test_metrics_are_recorded_under_stable_names_and_kept_beside_others(tmp_path
 
 
 def test_the_data_check_finds_a_clip_that_comes_twice(data, tmp_path):
-    assert score_data([data[0]])["duplicates"].value == 0
-    assert score_data([data[0], data[0]])["duplicates"].value == 400
+    found = verify(data[0].root)
+    assert score_data([found])["duplicates"].value == 0
+    assert score_data([found, found])["duplicates"].value == 400

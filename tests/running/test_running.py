@@ -80,13 +80,13 @@ def test_the_command_line_makes_verifies_and_refuses(tmp_path, capsys):
     assert main(["generate", "--out", out, "--samples", "20", "--noise-m", "0"]) == 0
     assert main(["verify", out]) == 0
     assert main(["generate", "--out", out, "--samples", "21"]) == 2
-    (tmp_path / "data" / "label" / "c" / "0").write_bytes(b"no")
+    (tmp_path / "data" / "label" / "c.0").write_bytes(b"no")
     assert main(["verify", out]) == 1
     assert main(["verify", out, "--repair"]) == 0
     assert main(["generate", "--out", out, "--samples", "some"]) == 2
     assert main(["verify", str(tmp_path / "nothing")]) == 2
     assert main(["fly"]) == 2
-    assert all(line.startswith("trajvit: ") for line in capsys.readouterr().err.splitlines() if "generate:" not in line)
+    assert all(line.startswith("trajvit: ") for line in capsys.readouterr().err.splitlines() if ": done, " not in line)
 
 
 def test_training_from_the_command_line_ends_with_a_model(yaml_file, tmp_path):

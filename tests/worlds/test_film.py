@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from trajvit.settings import InputError
 from trajvit.worlds.camera import Camera
 from trajvit.worlds.config import FORMATS, WorldConfig
+from trajvit.worlds.exact import natural_log, philox4x32, sin_cos
 from trajvit.worlds.families import FAMILIES
 from trajvit.worlds.film import film
-from trajvit.worlds.kernels import philox4x32
+from trajvit.worlds.renderer import light_centres
 from trajvit.worlds.streams import SPLITS
 
 ARRAYS = ("frames", "label", "points", "pixels", "radius")
@@ -40,10 +41,11 @@ def test_a_sample_depends_on_its_seed_split_and_number_alone(world, seed, start,
 @given(world=worlds(), seed=st.integers(0, 2**32 - 1))
 def test_the_whole_ball_is_inside_every_frame_and_where_its_projection_says(world, seed):
     clips = film(world, seed, "train", 0, 40)
-    light = clips.frames.astype(float).sum(axis=-1)
+    light = clips.frames.astype(float).max(axis=-1)
     mass = light.sum(axis=(2, 3))
     u = (light.sum(axis=2) * np.arange(world.width)).sum(-1) / mass
     v = (light.sum(axis=3) * np.arange(world.height)).sum(-1) / mass
+    assert np.allclose(light_centres(clips.frames), np.stack([u, v], axis=-1))
     assert np.hypot(u - clips.pixels[..., 0], v - clips.pixels[..., 1]).max() <= 0.05
     full = light.max(axis=(2, 3), keepdims=True)[..., 0, 0]
     area = mass / full
@@ -149,3 +151,35 @@ def test_impossible_worlds_are_refused_in_one_line(parameters, says):
 def test_impossible_formats_are_refused(format):
     with pytest.raises(InputError):
         WorldConfig.named(format)
+
+
+def test_sines_and_logarithms_are_right_to_a_few_last_bits():
+    for turns in np.random.default_rng(0).uniform(-3, 3, 2000):
+        sine, cosine = sin_cos(turns)
+        assert abs(sine - np.sin(2 * np.pi * turns)) < 1e-14 and abs(cosine - np.cos(2 * np.pi * turns)) < 1e-14
+    for x in np.random.default_rng(0).uniform(0, 1, 2000) ** 8 + 2.0**-33:
+        assert abs(natural_log(x) - np.log(x)) <= 4e-16 * max(1, abs(np.log(x)))
+    assert sin_cos(0.25) == (1, 0) and sin_cos(-0.5)[1] == -1 and natural_log(1.0) == 0
+
+
+def test_every_family_names_its_parameters_as_its_path_takes_them():
+    """`position` hands them over by place: a path must read as the priors are declared."""
+    import inspect
+
+    from trajvit.worlds import families
+
+    for family, path in zip(FAMILIES, (families.linear, families.turning, families.turning, families.thrown), strict=True):
+        assert list(inspect.signature(path.py_func).parameters)[1:] == list(family.textbook)
+        assert set(family.varied) <= set(family.textbook)
+
+
+def test_a_known_clip_never_changes():
+    """Bytes of today: a change of any of them makes every dataset, and every figure, another one."""
+    import hashlib
+
+    clips = film(WorldConfig(variety="varied"), 7, "test", 10**9, 10**9 + 64)
+    assert hashlib.sha256(clips.frames.tobytes() + clips.points.tobytes()).hexdigest()[:16] == "92470b9c7951991a"
+
+
+def test_a_dark_frame_has_its_light_in_the_middle():
+    assert (light_centres(np.zeros((2, 3, 32, 32, 3), np.uint8)) == 15.5).all()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -13,7 +14,15 @@ def write_atomic(path: Path, content: bytes) -> None:
     is full or the folder cannot be written, leaving the old content in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix="_tmp-", dir=path.parent)
+    replace_by(path, content, path.parent)
+
+
+def replace_by(path: Path, content: bytes, workplace: Path) -> None:
+    """`write_atomic` with the temporary file in `workplace`, a folder of the same disk. Makes no folders.
+
+    The temporary file's name says which process of which machine it belongs to.
+    """
+    handle, temporary = tempfile.mkstemp(prefix=f"_{socket.gethostname()}-{os.getpid()}-", dir=workplace)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -36,6 +45,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def to_json(value) -> bytes:
+    """`value` as indented JSON. NaN and infinity are refused with `ValueError`."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
 def write_json(path: Path, value) -> None:
-    """Write `value` as indented JSON, atomically. NaN and infinity are refused with `ValueError`."""
-    write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    """Write `value` as indented JSON, atomically."""
+    write_atomic(path, to_json(value))

@@ -1,21 +1,22 @@
 """Tells how far a long piece of work is: an event for whoever listens, and a file that can be watched from afar."""
 
-import os
-import socket
+import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from trajvit.datasets.files import write_atomic, write_json
+from trajvit.datasets.files import to_json
+from trajvit.datasets.folders import Folder, here
+from trajvit.settings import InputError
 
-PERIOD_S = 0.5
+PERIOD_S, PICTURE_EVERY_S, STALLED_S = 0.5, 2.0, 10.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: `done` of `total` `unit`s, `rate` a second, `eta_s` seconds to go, `state` and a free `note`."""
+    """One report: `done` of `total` `unit`s, `rate` a second, `eta_s` seconds to go, `state`, a free `note`, and a GIF of
+    the newest result (empty where there is none)."""
 
     work: str
     state: str
@@ -25,6 +26,7 @@ class Progress:
     rate: float
     eta_s: float | None
     note: str = ""
+    picture: bytes = b""
 
     def __str__(self) -> str:
         share = 100 * self.done // max(self.total, 1)
@@ -41,29 +43,43 @@ def silent(_: Progress) -> None:
 
 
 class Telling:
-    """Reports the progress of a `with` block to a listener and, given a folder, to `PROGRESS.json` and `.txt` there.
+    """Reports the progress of a `with` block to a listener and, given a folder, to files `<report>.json` and `.txt` there.
 
     The files are replaced atomically at least once a second even while the work itself is silent; a heartbeat that
-    is older means that the process is gone. Leaving the block tells `done`, `interrupted` (Ctrl-C) or `failed`.
+    is older means that the process is gone. A picture of the newest result goes to `<report>.gif`, now and then.
+    Leaving the block tells `done`, `interrupted` (Ctrl-C or SIGTERM) or `failed`.
     """
 
-    def __init__(self, work: str, total: int, unit: str, folder: Path | None = None, listener: Listener = silent, done: int = 0):
-        self.work, self.total, self.unit, self.folder, self.listener = work, total, unit, folder, listener
+    def __init__(
+        self,
+        work: str,
+        total: int,
+        unit: str,
+        folder: Folder | None = None,
+        listener: Listener = silent,
+        done: int = 0,
+        report: str = "PROGRESS",
+    ):
+        self.work, self.total, self.unit, self.folder, self.listener, self.report = work, total, unit, folder, listener, report
         self.first = self.done = done
-        self.state, self.note = "running", ""
-        self.started = time.monotonic()
+        self.state, self.note, self.picture, self._shown = "running", "", b"", b""
+        self.started, self.pictured = time.monotonic(), -PICTURE_EVERY_S
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._beat, name=f"progress of {work}", daemon=True)
 
     def __enter__(self) -> "Telling":
+        if self.folder is not None:
+            self.folder.prepare([])
         self._tell()
         self._write()
         self._heart.start()
         return self
 
-    def advance(self, done: int, note: str = "") -> None:
-        """Say that `done` units are finished."""
+    def advance(self, done: int, note: str = "", picture: Callable[[], bytes] | None = None) -> None:
+        """Say that `done` units are finished; `picture` draws the newest of them as a GIF, and is not always asked."""
         self.done, self.note = done, note
+        if picture is not None and time.monotonic() - self.pictured >= PICTURE_EVERY_S:
+            self.picture, self.pictured = picture(), time.monotonic()
         self._tell()
 
     def __exit__(self, kind, error, trace) -> None:
@@ -83,7 +99,7 @@ class Telling:
         """The current report."""
         rate = (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
         eta = (self.total - self.done) / rate if rate > 0 else None
-        return Progress(self.work, self.state, self.done, self.total, self.unit, rate, eta, self.note)
+        return Progress(self.work, self.state, self.done, self.total, self.unit, rate, eta, self.note, self.picture)
 
     def _tell(self) -> None:
         self.listener(self.now())
@@ -98,7 +114,67 @@ class Telling:
     def _write(self) -> None:
         if self.folder is None:
             return
-        report = self.now()
-        heartbeat = {"heartbeat": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
-        write_json(self.folder / "PROGRESS.json", asdict(report) | heartbeat)
-        write_atomic(self.folder / "PROGRESS.txt", f"{report}\n".encode())
+        progress = self.now()
+        told = {name: value for name, value in asdict(progress).items() if name != "picture"}
+        self.folder.write(f"{self.report}.json", to_json(told | {"heartbeat": time.time()} | here()))
+        self.folder.write(f"{self.report}.txt", f"{progress}\n".encode())
+        if progress.picture and progress.picture is not self._shown:
+            self.folder.write(f"{self.report}.gif", progress.picture)
+            self._shown = progress.picture
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What one reading of a progress file tells of work that may be on another machine."""
+
+    progress: Progress
+    host: str
+    pid: int
+    silent_s: float
+
+    @property
+    def stalled(self) -> bool:
+        """Whether work that should be running has not been heard of for `STALLED_S`."""
+        return self.progress.state == "running" and self.silent_s > STALLED_S
+
+    def __str__(self) -> str:
+        stalled = f", STALLED: nothing heard for {self.silent_s:.0f} s" if self.stalled else ""
+        return f"{self.progress} [{self.host} {self.pid}]{stalled}"
+
+
+def watch(folder: Folder, period_s: float = 1.0) -> Iterator[list[Sighting]]:
+    """What the progress files in a folder say, again and again, until all that is reported there has ended.
+
+    One `Sighting` a file: one, or one for each machine that works there. Raises `InputError` where there is none.
+    """
+    heard: dict[str, tuple[float, float]] = {}  # by file: the heartbeat seen last, and when it was new by our own clock
+    while True:
+        sightings = [found for report in _reports(folder) if (found := _sight(folder, report, heard))]
+        if not sightings:
+            raise InputError(f"no progress is reported in {folder} (no PROGRESS.json): name the folder that a run writes to")
+        yield sightings
+        if all(found.progress.state != "running" for found in sightings):
+            return
+        time.sleep(period_s)
+
+
+def _reports(folder: Folder) -> list[str]:
+    parts = sorted(key.removesuffix(".json") for key in folder.sizes("_progress") if key.endswith(".json"))
+    return ["PROGRESS", *parts]
+
+
+def _sight(folder: Folder, report: str, heard: dict[str, tuple[float, float]]) -> Sighting | None:
+    content = folder.read(f"{report}.json")
+    if content is None:
+        return None
+    try:
+        told = json.loads(content)
+        beat, host, pid = told.pop("heartbeat"), told.pop("host"), told.pop("pid")
+        progress = Progress(**told, picture=folder.read(f"{report}.gif") or b"")
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{folder}/{report}.json is not a progress file of trajvit") from None
+    if report not in heard:  # the first look has only the two machines' clocks to go by
+        heard[report] = beat, time.monotonic() - max(0.0, time.time() - beat)
+    elif heard[report][0] != beat:
+        heard[report] = beat, time.monotonic()
+    return Sighting(progress, host, pid, time.monotonic() - heard[report][1])

@@ -1,9 +1,10 @@
-"""A dataset on disk: a Zarr v3 group, written shard by shard, each shard vouched for by a record.
+"""A dataset: a Zarr v3 group, on a disk or in a bucket, written shard by shard, each shard vouched for by a record.
 
     zarr.json                      the group; its attributes hold format version, config, config hash and families
-    frames/ label/ points/ pixels/ radius/      the arrays of `Clips`
+    frames/ label/ points/ pixels/ radius/      the arrays of `Clips`, a file a shard
     _done/00000.json               written after shard 0: its range, config hash and the sha256 and size of each file
-    PROGRESS.json PROGRESS.txt     how far the generator is
+    PROGRESS.json .txt .gif        how far the generator is, and its newest clip
+    _lock/ _tmp/ _progress/        who is writing, files in the making, how far each of several machines is
 
 A shard without its record does not exist: zarr itself would read it as zeros. The files of arrays hold nothing that
 varies from run to run.
@@ -12,41 +13,50 @@ varies from run to run.
 import hashlib
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import zarr
 from pydantic import Field
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
-from trajvit.datasets.files import write_atomic, write_json
+from trajvit.datasets.files import to_json
+from trajvit.datasets.folders import Folder, Place, open_folder
 from trajvit.settings import InputError, Settings
-from trajvit.worlds.config import WorldConfig
+from trajvit.worlds.config import ClipShape, WorldConfig
 from trajvit.worlds.families import FAMILIES
 from trajvit.worlds.film import Clips
+from trajvit.worlds.streams import MAX_SEED
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SHARD_BYTES = 2**24
-CHUNK_BYTES = 2**18
+CHUNK_BYTES = 2**20
+SPARE = "_done/zarr.json"
+TOGETHER = 16  # requests under way at once
 ARRAYS = tuple(field.name for field in fields(Clips))
 
 
-class DatasetConfig(Settings):
-    """What a dataset holds; two datasets of equal config are equal byte for byte."""
+class StoredConfig(Settings):
+    """What every dataset says of itself; two datasets of equal config are equal byte for byte."""
 
-    world: WorldConfig
-    split: Literal["train", "val", "test"] = "train"
-    seed: int = Field(0, ge=0, lt=2**32)
-    samples: int = Field(ge=1, le=10**8)
-    shard_size: int = Field(ge=1, description="samples in a shard")
+    world: ClipShape
+    samples: int = Field(ge=1, le=10**10)
+    shard_size: int = Field(ge=1, le=2**20, description="samples in a shard")
 
     @property
     def hash(self) -> str:
         """Sixteen hexadecimal digits that name this config."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    @property
+    def origin(self) -> dict:
+        """Where sample i comes from, in JSON: the same for a dataset and for one that only has more of the same samples."""
+        return self.model_dump(mode="json", exclude={"samples", "shard_size"})
 
     @property
     def shards(self) -> int:
@@ -56,32 +66,69 @@ class DatasetConfig(Settings):
         """The samples start..stop-1 of a shard."""
         return shard * self.shard_size, min((shard + 1) * self.shard_size, self.samples)
 
+    @property
+    def arrays(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """The shape of a sample and the dtype of each array."""
+        times = self.world.frames
+        return {
+            "frames": (self.world.shape, "uint8"),
+            "label": ((), "uint8"),
+            "points": ((times, 3), "float32"),
+            "pixels": ((times, 2), "float32"),
+            "radius": ((times,), "float32"),
+        }
 
-def default_shard_size(world: WorldConfig) -> int:
+
+class DatasetConfig(StoredConfig):
+    """A dataset that was filmed: all of it follows from this."""
+
+    kind: Literal["filmed"] = "filmed"
+    world: WorldConfig
+    split: Literal["train", "val", "test"] = "train"
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+
+
+class ImportedConfig(StoredConfig):
+    """A dataset that was imported from a file."""
+
+    kind: Literal["imported"] = "imported"
+    sha256: str = Field(description="of the file it came from")
+    share: Literal["train", "val", "test", "all"] = Field(description="which of the file's samples")
+    texts: dict[str, int] = Field(description="names of the texts that each sample has, with their length in bytes")
+
+    @property
+    def arrays(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        return super().arrays | {name: ((length,), "uint8") for name, length in self.texts.items()}
+
+
+KINDS = {"filmed": DatasetConfig, "imported": ImportedConfig}
+
+
+def default_shard_size(shape: ClipShape) -> int:
     """A power of two of samples that comes to about 16 MiB of frames: 2048 for `compact`, 64 for `classic`."""
-    clip_bytes = world.frames * world.height * world.width * world.channels
-    return 2 ** max(0, int(math.log2(SHARD_BYTES / clip_bytes)))
+    return 2 ** max(0, int(math.log2(SHARD_BYTES / shape.bytes)))
 
 
-def encode_group(config: DatasetConfig) -> dict[str, bytes]:
-    """The metadata files of a dataset, by their path in it."""
+def encode_group(config: StoredConfig) -> dict[str, bytes]:
+    """The metadata files of a dataset, by their key: a spare copy of the group's first, the group's own last."""
     store = MemoryStore(files := {})
-    _create_group(store, config)
-    return {key: buffer.to_bytes() for key, buffer in files.items()}
+    _create_arrays(store, config)
+    encoded = {key: buffer.to_bytes() for key, buffer in files.items()}
+    group = encoded.pop("zarr.json")
+    return {SPARE: group} | encoded | {"zarr.json": group}
 
 
-def encode_shard(config: DatasetConfig, shard: int, clips: Clips) -> dict[str, bytes]:
-    """The data files of one shard, by their path in the dataset: compressed (zstd) and with a crc32c a chunk."""
+def encode_shard(config: StoredConfig, shard: int, arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
+    """The data files of one shard, by their key: compressed (zstd) and with a crc32c a chunk."""
     store = MemoryStore(files := {})
-    group = _create_group(store, config)
+    empty = _create_arrays(store, config)
     start, stop = config.range(shard)
-    for name in ARRAYS:
-        group[name][start:stop] = getattr(clips, name)
+    for name, values in arrays.items():
+        empty[name][start:stop] = values
     return {key: buffer.to_bytes() for key, buffer in files.items() if not key.endswith("zarr.json")}
 
 
-def _create_group(store: MemoryStore, config: DatasetConfig) -> zarr.Group:
-    world = config.world
+def _create_arrays(store: MemoryStore, config: StoredConfig) -> dict[str, zarr.Array]:
     attributes = {
         "format_version": FORMAT_VERSION,
         "config": config.model_dump(mode="json"),
@@ -92,46 +139,47 @@ def _create_group(store: MemoryStore, config: DatasetConfig) -> zarr.Group:
         ],
     }
     group = zarr.create_group(store, zarr_format=3, attributes=attributes)
-    times, frame = world.frames, (world.height, world.width, world.channels)
-    chunk = min(config.shard_size, max(1, CHUNK_BYTES // (times * math.prod(frame))))
+    chunk = min(config.shard_size, max(1, CHUNK_BYTES // config.world.bytes))
     while config.shard_size % chunk:
         chunk -= 1
-    for name, shape, dtype in (
-        ("frames", (times, *frame), "uint8"),
-        ("label", (), "uint8"),
-        ("points", (times, 3), "float32"),
-        ("pixels", (times, 2), "float32"),
-        ("radius", (times,), "float32"),
-    ):
+    arrays = {}
+    for name, (shape, dtype) in config.arrays.items():
         whole = (config.shard_size, *shape)
-        group.create_array(
+        arrays[name] = group.create_array(
             name,
             shape=(config.samples, *shape),
             dtype=dtype,
             chunks=(chunk, *shape) if name == "frames" else whole,
             shards=whole if name == "frames" else None,
             compressors=[ZstdCodec(level=1), Crc32cCodec()],
-            config={"write_empty_chunks": True},  # or a shard that is all zero would have no file to vouch for
+            chunk_key_encoding={"name": "default", "separator": "."},  # one folder an array, however many shards
+            # Else a shard that is all zero would have no file to vouch for. Zarr does not store this: it holds for these
+            # objects only, and not for the same arrays opened from the group.
+            config={"write_empty_chunks": True},
         )
-    return group
+    return arrays
 
 
-def record_path(root: Path, shard: int) -> Path:
-    return root / "_done" / f"{shard:05d}.json"
+def _keys(config: StoredConfig, shard: int) -> set[str]:
+    """The data files of a shard: one an array."""
+    return {f"{name}/c.{shard}{'.0' * len(shape)}" for name, (shape, _) in config.arrays.items()}
 
 
-def write_group(root: Path, config: DatasetConfig) -> None:
+def record_key(shard: int) -> str:
+    return f"_done/{shard:05d}.json"
+
+
+def write_group(folder: Folder, config: StoredConfig) -> None:
     """Create the empty dataset; the group's own `zarr.json` goes last, so a dataset that can be opened is whole."""
-    files = encode_group(config)
-    for key in sorted(files, key=lambda key: key == "zarr.json"):
-        write_atomic(root / key, files[key])
+    for key, content in encode_group(config).items():
+        folder.write(key, content)
 
 
-def write_shard(root: Path, config: DatasetConfig, shard: int, clips: Clips) -> None:
+def write_shard(folder: Folder, config: StoredConfig, shard: int, arrays: dict[str, np.ndarray]) -> None:
     """Write one shard's files, then its record."""
-    files = encode_shard(config, shard, clips)
+    files = encode_shard(config, shard, arrays)
     for key, content in files.items():
-        write_atomic(root / key, content)
+        folder.write(key, content)
     start, stop = config.range(shard)
     record = {
         "shard": shard,
@@ -143,90 +191,117 @@ def write_shard(root: Path, config: DatasetConfig, shard: int, clips: Clips) -> 
             key: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for key, content in sorted(files.items())
         },
     }
-    write_json(record_path(root, shard), record)
+    folder.write(record_key(shard), to_json(record))
 
 
-def read_record(root: Path, config: DatasetConfig, shard: int) -> dict | None:
+def read_record(folder: Folder, config: StoredConfig, shard: int) -> dict | None:
     """The record of a shard, or None when there is none that vouches for this shard of this config."""
+    start, stop = config.range(shard)
+    expected = {"shard": shard, "start": start, "stop": stop, "count": stop - start, "config_hash": config.hash}
     try:
-        record = json.loads(record_path(root, shard).read_text())
-        start, stop = config.range(shard)
-        expected = {"shard": shard, "start": start, "stop": stop, "count": stop - start, "config_hash": config.hash}
-        if any(record.get(key) != value for key, value in expected.items()) or set(record["files"]) != _keys(shard):
-            return None
-        return record
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        record = json.loads(folder.read(record_key(shard)) or "null")
+        whole = all(record[key] == value for key, value in expected.items()) and set(record["files"]) == _keys(config, shard)
+        return record if whole and all(file.keys() == {"bytes", "sha256"} for file in record["files"].values()) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _keys(shard: int) -> set[str]:
-    """The data files of a shard: one an array."""
-    trailing = {"frames": "/0/0/0/0", "label": "", "points": "/0/0", "pixels": "/0/0", "radius": "/0"}
-    return {f"{name}/c/{shard}{trailing[name]}" for name in ARRAYS}
+def missing_shards(folder: Folder, config: StoredConfig) -> list[int]:
+    """The shards that lack their record or a file of the recorded size; what is in the files is for crc and `verify`."""
+    sizes = folder.sizes()
+
+    def is_there(shard: int) -> bool:
+        record = read_record(folder, config, shard) if record_key(shard) in sizes else None
+        return record is not None and all(sizes.get(key) == file["bytes"] for key, file in record["files"].items())
+
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        return [shard for shard, there in enumerate(pool.map(is_there, range(config.shards))) if not there]
 
 
-def shard_is_there(root: Path, config: DatasetConfig, shard: int) -> bool:
-    """Whether a shard has its record and files of the recorded sizes; their content is for crc and `verify`."""
-    record = read_record(root, config, shard)
-    try:
-        return record is not None and all((root / key).stat().st_size == file["bytes"] for key, file in record["files"].items())
-    except (OSError, KeyError, TypeError):
-        return False
+def read_config(folder: Folder, key: str = "zarr.json") -> StoredConfig | None:
+    """The config of the dataset in a folder, or None where there is no dataset.
 
-
-def read_config(root: Path) -> DatasetConfig | None:
-    """The config of the dataset at `root`, or None where there is no dataset. Raises `InputError` for a foreign one."""
-    try:
-        attributes = json.loads((root / "zarr.json").read_text())["attributes"]
-        version, config = attributes["format_version"], attributes["config"]
-    except FileNotFoundError:
+    Raises `InputError` for one of another format version, and for a damaged or foreign `zarr.json`.
+    """
+    content = folder.read(key)
+    if content is None:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{root}/zarr.json is not that of a trajvit dataset ({error!r}): name another folder") from None
+    try:
+        attributes = json.loads(content)["attributes"]
+        version = attributes["format_version"]
+        if version == FORMAT_VERSION:
+            config = KINDS[attributes["config"]["kind"]](**attributes["config"])
+            if config.hash == attributes["config_hash"]:
+                return config
+    except (ValueError, KeyError, TypeError):
+        version = FORMAT_VERSION
     if version != FORMAT_VERSION:
-        raise InputError(f"{root} has format version {version}; this trajvit reads version {FORMAT_VERSION}: generate it again")
-    return DatasetConfig(**config)
+        raise InputError(f"{folder} has format version {version}; this trajvit reads version {FORMAT_VERSION}: generate it again")
+    raise InputError(
+        f"{folder}/{key} is damaged, or not that of a trajvit dataset: name another folder, or if it was one, "
+        f"run 'python -m trajvit verify {folder} --repair'"
+    )
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A complete dataset, opened for reading; `config` says what it holds."""
 
-    root: Path
-    config: DatasetConfig
+    folder: Folder
+    config: StoredConfig
 
     def __len__(self) -> int:
         return self.config.samples
 
+    @property
+    def root(self) -> Path | str:
+        """Where it is: a path, or s3://bucket/prefix."""
+        return self.folder.place
+
     @cached_property
     def group(self) -> zarr.Group:
-        return zarr.open_group(LocalStore(self.root, read_only=True), mode="r", zarr_format=3)
+        return zarr.open_group(self.folder.zarr_store(), mode="r", zarr_format=3)
 
     def read(self, start: int = 0, stop: int | None = None) -> Clips:
         """The samples start..stop-1 (all by default) as `Clips`. Raises `InputError` where a checksum fails."""
+        return Clips(**{name: self.array(name, start, stop) for name in ARRAYS})
+
+    def texts(self, name: str, start: int = 0, stop: int | None = None) -> list[str]:
+        """A text that came with each imported sample, such as its `equations`. Raises `InputError` where there is none."""
+        if name not in getattr(self.config, "texts", {}):
+            raise InputError(f"{self.root} has no texts {name!r}; it has {sorted(getattr(self.config, 'texts', {})) or 'none'}")
+        return [row.tobytes().rstrip(b"\0").decode() for row in self.array(name, start, stop)]
+
+    def array(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """The samples start..stop-1 of one array."""
         stop = len(self) if stop is None else stop
         if not 0 <= start < stop <= len(self):
             raise InputError(f"samples {start}..{stop} were asked of {self.root}, which holds 0..{len(self)}")
         try:
-            return Clips(**{name: self.group[name][start:stop] for name in ARRAYS})
+            return self.group[name][start:stop]
         except (ValueError, RuntimeError, OSError) as error:
             raise InputError(f"{self.root} is damaged ({error}): run 'python -m trajvit verify {self.root} --repair'") from None
 
 
-def open_dataset(path: str | Path) -> Dataset:
-    """Open the dataset at `path`.
+def open_dataset(path: Place) -> Dataset:
+    """Open the dataset at `path`, a folder or s3://bucket/prefix.
 
     Raises `InputError` when there is none, when it is of another format version, or when any shard lacks its record
     or has a file of the wrong size.
     """
-    root = Path(path)
-    config = read_config(root)
+    folder = open_folder(path)
+    config = read_config(folder)
     if config is None:
-        raise InputError(f"there is no dataset at {root}: make one with 'python -m trajvit generate --out {root}'")
-    missing = [shard for shard in range(config.shards) if not shard_is_there(root, config, shard)]
+        raise no_dataset(folder)
+    missing = missing_shards(folder, config)
     if missing:
+        how = "generate" if config.kind == "filmed" else "import-npz"
         raise InputError(
-            f"{root} is incomplete: {len(missing)} of {config.shards} shards are missing or cut short "
-            f"(first: shard {missing[0]}): run its 'python -m trajvit generate' again, which makes only those"
+            f"{folder} is incomplete: {len(missing)} of {config.shards} shards are missing or cut short "
+            f"(first: shard {missing[0]}): run its 'python -m trajvit {how}' again, which makes only those"
         )
-    return Dataset(root, config)
+    return Dataset(folder, config)
+
+
+def no_dataset(folder: Folder) -> InputError:
+    return InputError(f"there is no dataset at {folder}: make one with 'python -m trajvit generate --out {folder}'")

@@ -82,5 +82,5 @@ def train_judge(
         learning_rate=config.learning_rate,
         seed=config.seed + SEED_OFFSET,
     )
-    identity = {"data": world.model_dump(mode="json"), "data_seed": dataset.config.seed, "samples": len(clips)}
+    identity = {"data": dataset.config.origin | {"samples": len(clips)}}
     return fit("judge", _Naming(judge, clips), settings, identity, Path(out), on_progress).model

@@ -19,11 +19,6 @@ def ball_centres(
     return _centroids(np.clip(light - HAZE, 0, None) * found[..., None, None]), found
 
 
-def light_centres(frames: UInt8[np.ndarray, "N T H W C"]) -> Float[np.ndarray, "N T 2"]:
-    """The intensity-weighted centre (u, v) in px of all light in each frame; for clean frames, where it is exact."""
-    return _centroids(frames.max(axis=-1).astype(np.float64))
-
-
 def _centroids(weight: Float[np.ndarray, "N T H W"]) -> Float[np.ndarray, "N T 2"]:
     """The centre of each frame's weight; the middle of the frame where there is none."""
     height, width = weight.shape[2:]

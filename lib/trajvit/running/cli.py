@@ -3,13 +3,15 @@
 Modules that import torch are imported inside their commands, so that making data starts at once.
 """
 
+import signal
 import sys
 import time
 
 import click
 
+from trajvit.datasets.folders import open_folder
 from trajvit.datasets.generator import generate
-from trajvit.datasets.progress import Progress
+from trajvit.datasets.progress import Progress, Sighting, watch
 from trajvit.datasets.verification import verify
 from trajvit.settings import InputError
 from trajvit.worlds.streams import SPLITS
@@ -19,6 +21,7 @@ LINE_EVERY_S = 2.0
 
 def main(arguments: list[str]) -> int:
     """Run one command; the exit code. What is wrong is said in one line on stderr."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: cleanly, and to be continued
     try:
         return commands.main(arguments, prog_name="trajvit", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -48,27 +51,52 @@ class Lines:
             print(progress, file=sys.stderr, flush=True)
 
 
+class Latest:
+    """Prints what was seen of progress files: on a terminal always the newest in place, else now and then a line."""
+
+    def __init__(self):
+        self.last, self.height = -LINE_EVERY_S, 0
+
+    def __call__(self, sightings: list[Sighting]) -> None:
+        in_place = sys.stdout.isatty()
+        ended = all(found.progress.state != "running" for found in sightings)
+        if not (in_place or ended or time.monotonic() - self.last >= LINE_EVERY_S):
+            return
+        self.last = time.monotonic()
+        above = f"\x1b[{self.height}A\x1b[J" if in_place and self.height else ""
+        self.height = len(sightings)
+        print(above + "\n".join(map(str, sightings)), flush=True)
+
+
 @click.group()
 def commands() -> None:
     """trajvit: balls on 3-D trajectories, MAGVIT, and the best that any model could do."""
 
 
 @commands.command("generate")
-@click.option("--out", required=True, help="folder of the dataset; run again to resume")
+@click.option("--out", required=True, help="folder, or s3://bucket/prefix, of the dataset; run again to resume")
 @click.option("--samples", default=1200, show_default=True)
 @click.option("--format", default="compact", show_default=True, help="compact, classic or TxHxWxC")
 @click.option("--variety", default="textbook", show_default=True, type=click.Choice(["textbook", "varied"]))
 @click.option("--split", default="train", show_default=True, type=click.Choice(SPLITS))
 @click.option("--seed", default=0, show_default=True)
+@click.option("--workers", type=int, help="processes; by default one for small work and one a core for large")
 @click.option("--shard-size", type=int, help="samples in a shard; 16 MiB of frames by default")
+@click.option("--backend", default="loky", show_default=True, help="loky: this machine; dask: the cluster at --scheduler")
+@click.option("--scheduler", help="address of a Dask scheduler, such as tcp://10.0.0.1:8786")
+@click.option("--rank", default=0, show_default=True, help="which of several unconnected machines this is, from 0")
+@click.option("--machines", default=1, show_default=True, help="how many fill the dataset together; each makes its part")
 @click.option("--size", default="perspective", show_default=True, type=click.Choice(["perspective", "constant"]))
 @click.option("--ball-radius-m", default=0.23, show_default=True)
 @click.option("--noise-m", default=0.004, show_default=True, help="noise on the path, metres; 0 for none")
 @click.option("--roll-degrees", default=15.0, show_default=True, help="roll of the camera, either way; 0 for none")
-def generate_command(**options) -> int:
+def generate_command(rank: int, machines: int, **options) -> int:
     """Make a dataset, or finish it."""
-    dataset = generate(on_progress=Lines(), **options)
-    print(f"{dataset.root}: {len(dataset)} clips, config {dataset.config.hash}")
+    dataset = generate(part=(rank, machines), on_progress=Lines(), **options)
+    if dataset is None:
+        print(f"{options['out']}: part {rank} of {machines} is done; other parts are not")
+    else:
+        print(f"{dataset.root}: {len(dataset)} clips, config {dataset.config.hash}")
     return 0
 
 
@@ -76,10 +104,24 @@ def generate_command(**options) -> int:
 @click.argument("dataset")
 @click.option("--repair", is_flag=True, help="make damaged shards again")
 def verify_command(dataset: str, repair: bool) -> int:
-    """Re-read a dataset and compare every file with its recorded sha256."""
-    found = verify(dataset, repair)
+    """Re-read a dataset, to the last byte: sha256, crc, balance, duplicates, and every clip against its config."""
+    found = verify(dataset, repair, Lines())
     print(f"{dataset}: {found}")
+    if found.damaged:
+        again = "import-npz FILE --out" if found.config.kind == "imported" else "verify --repair"
+        print(f"trajvit: to repair it, run 'python -m trajvit {again} {dataset}'", file=sys.stderr)
     return 0 if found.sound else 1
+
+
+@commands.command("watch")
+@click.argument("folder")
+def watch_command(folder: str) -> int:
+    """Follow work from its progress file, on this machine or another, until it ends; the exit code tells how."""
+    shown = Latest()
+    for sightings in watch(open_folder(folder)):
+        shown(sightings)
+    states = {found.progress.state for found in sightings}
+    return 75 if "interrupted" in states else 1 if "failed" in states else 0
 
 
 @commands.command("train")

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from trajvit.datasets.folders import open_folder
 from trajvit.datasets.loading import batch_rows
 from trajvit.datasets.progress import Listener, Telling, silent
 from trajvit.settings import Settings
@@ -129,7 +130,7 @@ def fit(
     trained, *optimizers = accelerator.prepare(objective, *optimizers)
     trained.train()
     writer = SummaryWriter(out / "tensorboard", purge_step=first)
-    with Telling(f"train {name}", config.steps, "steps", out, on_progress, done=first) as telling:
+    with Telling(f"train {name}", config.steps, "steps", open_folder(out), on_progress, done=first) as telling:
         for step in range(first, config.steps):
             torch.manual_seed(config.seed * 2**32 + step)
             for optimizer in optimizers:

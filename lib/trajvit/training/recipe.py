@@ -71,7 +71,7 @@ def train(
     transformer_fit = FitConfig(
         steps=recipe.transformer_steps, batch_size=recipe.transformer_batch, learning_rate=recipe.learning_rate, **shared
     )
-    data = {"world": dataset.config.world.model_dump(mode="json"), "data_seed": dataset.config.seed, "samples": len(clips)}
+    data = dataset.config.origin | {"samples": len(clips)}
 
     torch.manual_seed(recipe.seed)
     tokenizer_identity = {

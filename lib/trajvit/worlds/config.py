@@ -14,13 +14,27 @@ FORMATS = {
 }
 
 
-class WorldConfig(Settings):
-    """The parameters of a world; together with (seed, split, i) they determine sample i to the byte."""
+class ClipShape(Settings):
+    """The shape of a clip."""
 
     frames: int = Field(8, ge=2, le=64, description="frames T in a clip of one second")
     height: int = Field(32, ge=8, le=512, description="pixels H")
     width: int = Field(32, ge=8, le=512, description="pixels W")
     channels: Literal[1, 3] = Field(1, description="1 gray, 3 RGB")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.frames, self.height, self.width, self.channels
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a clip's frames."""
+        return self.frames * self.height * self.width * self.channels
+
+
+class WorldConfig(ClipShape):
+    """The parameters of a world; together with (seed, split, i) they determine sample i to the byte."""
+
     variety: Literal["textbook", "varied"] = Field("textbook", description="how much the families vary")
     size: Literal["perspective", "constant"] = Field("perspective", description="does the ball shrink with depth")
     ball_radius_m: float = Field(0.23, gt=0, le=2, description="radius R of the ball, metres")

@@ -1,21 +1,60 @@
 import pytest
 import torch
-from trajvit.magvit.commit import commit_mask, cosine_schedule, interior
+from trajvit.magvit.commit import commit_mask, interior, masked_share
 from trajvit.magvit.tasks import TASKS, condition, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.settings import InputError
 
 CLIP, STRIDE, MASK = (8, 32, 32), (2, 8, 8), 1000
-SHOWN = {"FP": slice(0, 4), "CFP": slice(0, 4), "CG": slice(0, 0), "CLS": slice(0, 8)}
+
+
+def shown(name):
+    """What each task may show of an 8x32x32 clip, written down once more."""
+    t, h, w = torch.meshgrid(torch.arange(8), torch.arange(32), torch.arange(32), indexing="ij")
+    left = torch.tensor([0, 2, 5, 7, 9, 11, 14, 16])[:, None, None]  # a strip of 16 columns, moving over the 16 others
+    middle_rows, middle_columns = (h >= 8) & (h < 24), (w >= 8) & (w < 24)
+    strip = (w >= left) & (w < left + 16)
+    return {
+        "FP": t < 4,
+        "FI": (t < 2) | (t >= 6),
+        "OPC": middle_rows & middle_columns,
+        "OPV": middle_columns,
+        "OPH": middle_rows,
+        "OPD": strip,
+        "IPC": ~(middle_rows & middle_columns),
+        "IPD": ~(middle_rows & strip),
+        "CG": t < 0,
+        "CFP": t < 4,
+        "CLS": t >= 0,
+    }[name]
+
+
+def test_there_are_the_papers_ten_tasks_and_classification():
+    assert [task.name for task in TASKS] == ["FP", "FI", "OPC", "OPV", "OPH", "OPD", "IPC", "IPD", "CG", "CFP", "CLS"]
+    assert sum(task.share for task in TASKS) == pytest.approx(1)
+    assert [task.name for task in TASKS if task.label == "given"] == ["CG", "CFP"]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_a_condition_shows_exactly_the_allowed_pixels(task):
     video = torch.rand(2, 1, *CLIP)
-    shown = condition(task, video)
-    frames = SHOWN[task.name]
-    assert torch.equal(shown[:, :, frames], video[:, :, frames])
-    assert task.visible(CLIP).sum() == len(range(*frames.indices(8))) * 32 * 32
+    allowed = shown(task.name)
+    assert torch.equal(task.visible(CLIP), allowed)
+    assert torch.equal(condition(task, video)[:, :, allowed], video[:, :, allowed])
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_hidden_pixels_play_no_part_in_a_condition(task):
+    video = torch.rand(2, 1, *CLIP)
+    other = torch.where(task.visible(CLIP), video, torch.rand_like(video))
+    assert torch.equal(condition(task, video), condition(task, other))
+
+
+@pytest.mark.parametrize("frames", [2, 5, 16])
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_every_task_has_a_condition_for_clips_of_any_length(task, frames):
+    video = torch.rand(1, 3, frames, 20, 24)
+    assert condition(task, video).shape == video.shape
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
@@ -33,10 +72,29 @@ def test_prediction_repeats_the_last_given_frame():
     assert torch.equal(shown[:, :, 4:], video[:, :, 3:4].expand(-1, -1, 4, -1, -1))
 
 
+def test_interpolation_blends_evenly_between_the_given_ends():
+    video = torch.rand(1, 1, *CLIP)
+    shown = condition(TASKS[task_number("FI")], video)
+    for k, share in zip(range(2, 6), (0.2, 0.4, 0.6, 0.8), strict=True):
+        assert torch.allclose(shown[:, :, k], (1 - share) * video[:, :, 1] + share * video[:, :, 6])
+
+
+def test_outpainting_repeats_the_border_and_inpainting_is_black():
+    video = torch.rand(1, 1, *CLIP)
+    around = condition(TASKS[task_number("OPC")], video)
+    assert torch.equal(around[..., 0, 0], video[..., 8, 8]) and torch.equal(around[..., 31, 12], video[..., 23, 12])
+    beside = condition(TASKS[task_number("OPV")], video)
+    assert torch.equal(beside[..., :, 0], video[..., :, 8]) and torch.equal(beside[..., :, 31], video[..., :, 23])
+    inside = condition(TASKS[task_number("IPC")], video)
+    assert not inside[..., 8:24, 8:24].any()
+
+
 def test_interior_tokens_see_a_given_pixel():
     inside = {task.name: interior(task, CLIP, STRIDE).unflatten(0, (4, 4, 4)) for task in TASKS}
     assert inside["FP"][:2].all() and not inside["FP"][2:].any()
     assert not inside["CG"].any() and inside["CLS"].all()
+    assert inside["FI"][[0, 3]].all() and not inside["FI"][1:3].any()
+    assert inside["OPC"][:, 1:3, 1:3].all() and inside["OPC"].sum() == 16
 
 
 def test_the_three_parts_of_the_loss_share_out_all_positions():
@@ -61,9 +119,15 @@ def test_every_sample_draws_its_own_mask_ratio():
     assert ratio[500:].mean() == pytest.approx(2 / torch.pi, abs=0.02)
 
 
-def test_the_cosine_schedule_runs_from_all_to_none():
-    shares = cosine_schedule(torch.linspace(0, 1, 13))
-    assert shares[0] == 1 and shares[-1].abs() < 1e-6 and (shares.diff() < 0).all()
+@pytest.mark.parametrize("schedule", ["cosine", "uniform", "pow", "log", "exp"])
+def test_every_schedule_runs_from_all_to_none(schedule):
+    shares = masked_share(torch.linspace(0, 1, 13), 64, schedule)
+    assert shares[0] == pytest.approx(1) and shares[-1] == pytest.approx(0, abs=1e-9) and (shares.diff() < 1e-12).all()
+
+
+def test_schedules_take_their_published_values():
+    half = {name: float(masked_share(0.5, 64, name)) for name in ("cosine", "uniform", "pow", "log")}
+    assert half == pytest.approx({"cosine": 0.7071, "uniform": 0.5, "pow": 0.75, "log": 1 / 6}, abs=1e-4)
 
 
 def test_an_unknown_task_is_refused():

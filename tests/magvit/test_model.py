@@ -4,7 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from trajvit.magvit.decoding import GREEDY, DecodingConfig, Prompt, decode
+from trajvit.magvit.commit import masked_share
+from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig, Prompt, clip_noise, decode, halton_rank
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tasks import TASKS
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
@@ -64,7 +65,7 @@ def test_digit_probabilities_of_a_token_sum_to_one(model):
     digits = to_digits(torch.arange(1000)[None], (8, 5, 5, 5))
     total = torch.zeros(1, 1000)
     for place in range(4):
-        logits = model.transformer.digit_heads.logits(features, [digits[..., earlier] for earlier in range(place)])
+        logits = model.transformer.digit_logits(features, [digits[..., earlier] for earlier in range(place)])
         total += logits.log_softmax(-1).gather(-1, digits[..., place : place + 1])[..., 0]
     assert torch.isclose(total.exp().sum(), torch.tensor(1.0), atol=1e-4)
 
@@ -108,6 +109,121 @@ def test_classification_gives_probabilities_and_their_largest(model):
     probabilities = model.class_probabilities(video)
     assert probabilities.shape == (5, 4) and torch.allclose(probabilities.sum(1), torch.ones(5))
     assert torch.equal(model.classify(video), probabilities.argmax(1))
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_a_completion_shows_what_was_given_and_sees_nothing_else(model, task):
+    video = torch.rand(2, 1, 8, 32, 32)
+    visible = task.visible((8, 32, 32))
+    labels = [1, 2] if task.label == "given" else None
+    completed = model.complete(video, task.name, labels)
+    assert torch.equal(completed[:, :, visible], video[:, :, visible])
+    hidden_changed = torch.where(visible, video, torch.rand_like(video))
+    assert torch.equal(model.complete(hidden_changed, task.name, labels), completed)
+
+
+def test_generation_and_prediction_are_completions(model):
+    video = torch.rand(1, 1, 8, 32, 32)
+    assert torch.equal(model.generate([3], seed=4), model.complete(video, "CG", [3], 4, SAMPLING))
+    assert torch.equal(model.predict(video[:, :, :4]), model.complete(video, "FP"))
+
+
+class Knowing(torch.nn.Module):
+    """Stands where a transformer does and is sure of the true tokens."""
+
+    def __init__(self, config, truth):
+        super().__init__()
+        self.config, self.truth = config, truth
+
+    def forward(self, tokens, task, label):
+        return self.truth.expand(len(tokens), -1), None
+
+    def digit_logits(self, truth, digits):
+        place = len(digits)
+        wanted = to_digits(truth, self.config.levels)[..., place]
+        return 50.0 * torch.nn.functional.one_hot(wanted, self.config.levels[place])
+
+
+SAMPLERS, SCHEDULES = ("confidence", "random", "halton"), ("cosine", "uniform", "pow", "log", "exp")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_model_that_knows_the_tokens_decodes_them_whatever_the_order(sampler, schedule):
+    config = TransformerConfig(**SHAPE)
+    truth = torch.randint(0, 1000, (1, 64))
+    knowing = Knowing(config, truth)
+    inside = torch.arange(64)[None].expand(3, -1) < 20
+    prompt = Prompt(torch.randint(0, 1000, (3, 64)), inside, torch.zeros(3).long(), torch.zeros(3).long())
+    decoding = DecodingConfig(sampler=sampler, schedule=schedule, guidance=0)
+    noise = torch.from_numpy(clip_noise(0, range(3), decoding, 64, config.levels))
+    assert torch.equal(decode(knowing, prompt, decoding, noise), truth.expand(3, -1))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_each_step_leaves_open_what_the_schedule_says(sampler, schedule):
+    config = TransformerConfig(**SHAPE)
+
+    open_counts = []
+
+    class Counting(Knowing):
+        def forward(self, tokens, task, label):
+            open_counts.append((tokens == config.mask_token).sum(1).tolist())
+            return super().forward(tokens, task, label)
+
+    counting = Counting(config, torch.zeros(1, 64, dtype=torch.long))
+    prompt = Prompt(torch.zeros(2, 64).long(), torch.zeros(2, 64).bool(), torch.zeros(2).long(), torch.zeros(2).long())
+    decoding = DecodingConfig(sampler=sampler, schedule=schedule, guidance=0)
+    noise = torch.from_numpy(clip_noise(0, range(2), decoding, 64, config.levels))
+    decode(counting, prompt, decoding, noise)
+    expected = [int((64 * masked_share(step / 12, 64, schedule) + 1e-9).floor()) for step in range(12)]
+    assert open_counts == [[count, count] for count in expected]
+
+
+class TwoModes(torch.nn.Module):
+    """The true conditionals of sequences that are all 0 (70 %) or all 1: independent positions would mix them."""
+
+    config = TransformerConfig(grid=(2, 4, 4), levels=(2,), classes=1, tasks=len(TASKS))
+
+    def forward(self, tokens, task, label):
+        zero, one = (tokens == 0).any(1), (tokens == 1).any(1)
+        p = torch.where(zero & ~one, 1 - 1e-6, torch.where(one & ~zero, 1e-6, torch.tensor(0.7)))
+        return torch.stack([p, 1 - p], dim=-1)[:, None].expand(-1, 32, -1), None
+
+    def digit_logits(self, features, digits):
+        return features.log()
+
+
+@pytest.mark.parametrize(("sampler", "off_by"), [("random", 0.05), ("halton", 0.05), ("confidence", 0.08)])
+def test_two_modes_are_drawn_in_their_true_shares(sampler, off_by):
+    """A token a step, drawn at temperature 1. Confidence prefers what is likelier, by a bias that its noise keeps small."""
+    toy, count = TwoModes(), 1200
+    decoding = DecodingConfig(steps=32, schedule="uniform", sampler=sampler, temperature=1.0, guidance=0)
+    noise = torch.from_numpy(clip_noise(1, range(count), decoding, 32, (2,)))
+    nothing = torch.zeros(count, 32)
+    prompt = Prompt(nothing.long(), nothing.bool(), torch.zeros(count).long(), torch.zeros(count).long())
+    drawn = decode(toy, prompt, decoding, noise)
+    assert (drawn.min(1).values == drawn.max(1).values).all()
+    assert (drawn[:, 0] == 0).float().mean() == pytest.approx(0.7, abs=off_by)
+
+
+def test_a_halton_order_visits_every_position_once_and_spreads():
+    rank = halton_rank((4, 4, 4))
+    assert sorted(rank.tolist()) == list(range(64))
+    first = (rank.unflatten(0, (4, 4, 4)) < 8).float()
+    assert all((first.sum(axes) > 0).all() for axes in ((1, 2), (0, 2), (0, 1)))
+
+
+def test_guidance_zero_is_the_conditional_model(model, monkeypatch):
+    seen = []
+    forward = model.transformer.forward
+    monkeypatch.setattr(model.transformer, "forward", lambda *a: seen.append(a[2].tolist()) or forward(*a))
+    model.generate([2], decoding=DecodingConfig(guidance=0, steps=2))
+    assert seen == [[2], [2]]
+    seen.clear()
+    model.generate([2], decoding=DecodingConfig(guidance=1, steps=2))
+    assert seen == [[2], [4], [2], [4]]
 
 
 @pytest.mark.parametrize("steps", [1, 3, 12, 100])
@@ -166,6 +282,15 @@ def test_a_foreign_or_damaged_model_is_refused_in_one_line(model, tmp_path, dama
         lambda model: model.generate([4]),
         lambda model: model.predict(torch.zeros(1, 1, 3, 32, 32)),
         lambda model: model.predict(torch.zeros(1, 1, 4, 32, 32), frames=16),
+        lambda model: model.predict(torch.zeros(1, 1, 9, 32, 32)),
+        lambda model: model.classify(torch.full((1, 1, 8, 32, 32), torch.nan)),
+        lambda model: model.encode(torch.full((1, 1, 8, 32, 32), 255.0)),
+        lambda model: model.encode(torch.full((1, 1, 8, 32, 32), -0.1)),
+        lambda model: model.complete(torch.zeros(1, 1, 8, 32, 32), "XX"),
+        lambda model: model.complete(torch.zeros(1, 1, 8, 32, 32), "CG"),
+        lambda model: model.complete(torch.zeros(1, 1, 8, 32, 32), "FP", [1]),
+        lambda model: model.complete(torch.zeros(2, 1, 8, 32, 32), "CFP", [1]),
+        lambda model: model.complete(torch.zeros(1, 1, 8, 32, 32), "CFP", [-1]),
     ],
 )
 def test_wrong_shapes_and_labels_are_refused(model, call):

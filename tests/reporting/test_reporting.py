@@ -1,16 +1,21 @@
+import html
 import io
 import itertools
 import re
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
 from PIL import Image
-from trajvit.datasets.progress import Progress
+from trajvit.datasets.store import DatasetConfig
+from trajvit.datasets.verification import Verification
+from trajvit.evaluation.costs import Cost
 from trajvit.reporting.animations import moving_clips
+from trajvit.reporting.cards import Cards
+from trajvit.reporting.figures import throughput
 from trajvit.reporting.html import Section, front_page, notebook_page
-from trajvit.reporting.live import HEADLESS, LiveProgress
-from trajvit.reporting.tables import Table, families_table
+from trajvit.reporting.tables import Table, costs_table, integrity_table
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.families import FAMILIES
 from trajvit.worlds.film import film
@@ -35,9 +40,36 @@ def test_tables_escape_what_they_show():
     assert "<script>" not in table._repr_html_() and "GO" in str(table)
 
 
-def test_the_table_of_families_says_what_each_variety_varies():
-    assert "phase 0," in str(families_table(FAMILIES, "textbook"))
-    assert "direction -1 or 1" in str(families_table(FAMILIES, "varied"))
+def test_the_cards_of_the_families_say_and_show_what_each_variety_varies():
+    textbook, varied = (Cards(WorldConfig(variety=variety))._repr_html_() for variety in ("textbook", "varied"))
+    assert "<b>phase</b>&nbsp;0 " in textbook and "<b>direction</b>&nbsp;-1 or 1" in varied
+    for family in FAMILIES:
+        assert family.description in textbook and html.escape(family.equation) in textbook
+        assert f'alt="3-D path of a {family.name} flight"' in textbook
+        assert f'alt="moving clip of a {family.name} flight"' in textbook
+
+
+def test_the_table_of_integrity_says_what_each_dataset_holds_and_why_one_is_not_sound():
+    config = DatasetConfig(world=WorldConfig(), samples=8, shard_size=4)
+    sound = Verification(config, counts=[2, 2, 2, 2], digests=np.arange(8, dtype=np.uint64), centre_error_px=0.02)
+    broken = Verification(config, damaged={1: HOSTILE}, counts=[2, 2, 0, 0], digests=np.zeros(4, np.uint64))
+    table = integrity_table({"train": sound, "val": broken})
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["shards: sha256 of every file"] == ["2 of 2", "1 of 2", "all"]
+    assert rows["clips there twice"] == ["0", "3", "0"] and rows["worst centre of light"][0] == "0.020 px"
+    assert rows["verdict"][0] == "sound" and "damaged: 1 of 2" in rows["verdict"][1]
+    assert "<script>" not in table._repr_html_()
+
+
+def test_the_table_of_costs_says_time_bytes_and_dollars():
+    (row,) = costs_table([Cost(10**9, 5.56, 6, 440.0, 0.57, 14.648, 0.001)]).rows
+    assert row == ["1,000,000,000", "5.56 hours", "6", "440 GB", "$0.57", "$14.65", "under $0.01"]
+
+
+def test_the_chart_of_throughput_says_how_many_times_the_baseline():
+    figure = throughput({"loop": 4000.0, "ours": 400_000.0, "limit": 800_000.0})
+    assert [text.get_text() for text in figure.axes[0].texts] == ["4,000 /s (1 x)", "400,000 /s (100 x)", "800,000 /s (200 x)"]
+    plt.close(figure)
 
 
 @pytest.fixture
@@ -66,27 +98,3 @@ def test_a_front_page_shows_its_verdict_and_escapes_its_facts(tmp_path):
     front_page(tmp_path / "index.html", HOSTILE, "NO-GO", False, [("why", HOSTILE)], [Section("Pages", "<ol></ol>")])
     page = (tmp_path / "index.html").read_text()
     assert "NO-GO" in page and "verdict bad" in page and "<script>" not in page
-
-
-def test_progress_is_plain_lines_where_nobody_looks(monkeypatch, capsys):
-    monkeypatch.setenv(HEADLESS, "1")
-    show = LiveProgress()
-    for done in range(1000):
-        show(Progress("generate", "running", done, 1000, "samples", 10.0, 5.0))
-    show(Progress("generate", "done", 1000, 1000, "samples", 10.0, 0.0))
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and lines[1] == "generate: done, 1000/1000 samples (100 %), 10.0/s"
-
-
-def test_the_widget_moves_and_fills(monkeypatch):
-    monkeypatch.delenv(HEADLESS, raising=False)
-    monkeypatch.setattr("trajvit.reporting.live.get_ipython", lambda: object())
-    monkeypatch.setattr("trajvit.reporting.live.display", lambda shown: None)
-    show = LiveProgress()
-    seen = []
-    for done, state in ((0, "running"), (40, "running"), (100, "done")):
-        show(Progress("train", state, done, 100, "steps", 1.0, None, note=HOSTILE))
-        bar, text = show.bars["train"]
-        seen.append((bar.value, bar.max, bar.bar_style))
-        assert "<script>" not in text.value
-    assert seen == [(0, 100, "info"), (40, 100, "info"), (100, 100, "success")]

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 import trajvit
-from trajvit.datasets.loading import ClipSet, batch_rows, to_frames, to_video
+from trajvit.datasets.loading import batch_rows, load_clips, to_frames, to_video
 from trajvit.settings import InputError
 from trajvit.training.checkpoints import load_newest, save_checkpoint
 from trajvit.training.loop import FitConfig, TrainingDiverged, learning_rate_at
@@ -128,10 +128,10 @@ def test_the_learning_rate_climbs_then_falls_to_nothing():
 def test_frames_and_videos_are_two_ways_to_say_the_same(data):
     frames = data.read().frames
     assert (to_frames(to_video(frames)) == frames).all()
-    assert torch.equal(ClipSet.of(data).videos(), to_video(frames))
+    assert torch.equal(load_clips(data).videos(), to_video(frames))
     assert (to_frames(torch.full((1, 1, 2, 2, 2), math.nan)) == 0).all()
 
 
 def test_more_samples_than_there_are_is_refused(data):
     with pytest.raises(InputError, match="holds 16"):
-        ClipSet.of(data, 17)
+        load_clips(data, 17)

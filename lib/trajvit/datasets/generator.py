@@ -1,21 +1,21 @@
 """Fills a dataset, shard by shard, alone or with others; what is there already is not made again."""
 
+import json
 import os
-from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
-from functools import lru_cache, partial
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Literal
+import threading
+from collections.abc import Callable, Set
+from contextlib import closing
+from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
-from pydantic import Field, model_validator
 
 from trajvit.datasets.folders import Disk, Folder, Place, open_folder
+from trajvit.datasets.labour import Labour, crew
 from trajvit.datasets.progress import Listener, Telling, silent
 from trajvit.datasets.store import (
     ARRAYS,
+    SPARE,
     Dataset,
     DatasetConfig,
     StoredConfig,
@@ -28,32 +28,12 @@ from trajvit.datasets.store import (
     write_shard,
 )
 from trajvit.datasets.thumbnail import thumbnail
-from trajvit.settings import InputError, Settings
+from trajvit.settings import InputError
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.film import film
 
 # Bytes of frames that one process makes while a worker is still starting up.
 WORTH_A_WORKER = 2**30
-
-
-class Labour(Settings):
-    """Who makes the shards; it never changes what is made."""
-
-    workers: int | None = Field(None, ge=1, le=1024)
-    backend: Literal["loky", "dask"] = "loky"
-    scheduler: str | None = Field(None, description="address of a Dask scheduler, such as tcp://10.0.0.1:8786")
-    part: tuple[int, int] = Field((0, 1), description="rank and number of machines")
-
-    @model_validator(mode="after")
-    def _possible(self):
-        rank, machines = self.part
-        if not 0 <= rank < machines:
-            raise ValueError(f"part {rank} of {machines} does not exist; ranks go from 0 to machines - 1")
-        if (self.backend == "dask") != (self.scheduler is not None):
-            raise ValueError("backend dask and a scheduler's address go together: give both or neither")
-        if self.backend == "dask" and find_spec("distributed") is None:
-            raise ValueError("backend dask needs the package distributed: pip install 'trajvit[dask]'")
-        return self
 
 
 def generate(
@@ -75,7 +55,7 @@ def generate(
 
     Arguments: `out`, a folder or s3://bucket/prefix; `samples`, how many; `format`, `compact`, `classic` or TxHxWxC such
     as `16x128x128x3`; `variety`, `textbook` or `varied`; `split`, `train`, `val` or `test`, streams that cannot overlap;
-    `seed`, 0..2^32-1; `shard_size`, samples in a file (16 MiB of frames by default); `on_progress`, called with each
+    `seed`, 0..2^32-1; `shard_size`, samples in a file (32 MiB of frames by default); `on_progress`, called with each
     `Progress`; and any other parameter of `WorldConfig`.
 
     Who works: `workers` processes of this machine (by default one for small work and one a core for large), or with
@@ -115,16 +95,15 @@ def plan(
 
 def refuse_other_content(folder: Folder, config: StoredConfig) -> bool:
     """Whether the folder holds the dataset of this config; raises `InputError` where it holds anything else."""
-    found = read_config(folder)
+    whole = read_config(folder)
+    found = whole or read_config(folder, SPARE)
     if found is None:
-        if isinstance(folder, Disk):
-            _refuse_foreign_folder(folder.place, config)
-        return False
-    if found != config:
+        _refuse_foreign_folder(folder, config)
+    elif found != config:
         raise InputError(
             f"{folder} holds another dataset ({_difference(found, config)}): name another folder or the same parameters"
         )
-    return True
+    return whole is not None
 
 
 Make = Callable[[StoredConfig, int, int], dict[str, np.ndarray]]
@@ -144,59 +123,33 @@ def fill(
     """
     rank, machines = labour.part
     begun = refuse_other_content(folder, config)
-    missing = missing_shards(folder, config) if begun else list(range(config.shards))
+    lacking = broken.union(missing_shards(folder, config))
     own = range(rank, config.shards, machines)
-    lacking = broken.union(missing)
     mine = [shard for shard in own if shard in lacking]
-    if begun and not mine:
-        return
-    folder.prepare(["_done", *config.arrays])
     name = f"{rank}-of-{machines}"
-    with folder.lock(name):
-        if not refuse_other_content(folder, config):
-            write_group(folder, config)
-        for shard in broken:
-            folder.delete(record_key(shard))
-        done, total = (sum(_count(config, shard) for shard in shards) for shards in (set(own) - set(mine), own))
-        report = "PROGRESS" if machines == 1 else f"_progress/{name}"
-        with Telling("generate", total, "samples", folder, on_progress, done, report) as telling:
-            there = len(own) - len(mine)
-            for shard in _made(folder, config, make, mine, labour):
-                done, there = done + _count(config, shard), there + 1
-                telling.advance(done, f"{there}/{len(own)} shards", partial(_newest, config, make, shard))
-
-
-def _made(folder: Folder, config: StoredConfig, make: Make, shards: list[int], labour: Labour) -> Iterator[int]:
-    """Make shards, in any order, and give the number of each once it is there."""
-    workers = labour.workers or _default_workers(config, len(shards))
-    if labour.backend == "loky" and min(workers, len(shards)) == 1:
-        for shard in shards:
-            yield make_shard(folder, config, make, shard)
+    report = "PROGRESS" if machines == 1 else f"_progress/{name}"
+    if begun and not mine and _ended(folder, report):
         return
-    import joblib  # here, since most datasets are small, and starting takes as long as making one
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    tasks = (joblib.delayed(make_shard)(folder, config, make, shard) for shard in shards)
-    try:
-        with _backend(labour):
-            yield from joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)(tasks)
-    except TerminatedWorkerError:
-        raise OSError("a worker process was killed from outside (out of memory?)") from None
-
-
-@contextmanager
-def _backend(labour: Labour):
-    """Loky starts fresh processes and never forks this one, which may have threads that a fork would lose."""
-    import joblib
-
-    if labour.backend == "loky":
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-            yield
-        return
-    from distributed import Client
-
-    with Client(labour.scheduler, timeout="10s"), joblib.parallel_config(backend="dask"):
-        yield
+    if labour.backend == "dask" and isinstance(folder, Disk):
+        folder = Disk(folder.place.absolute())  # the workers may be at home in another folder
+    workers = min(len(mine), labour.workers or _default_workers(config, len(mine)))
+    with crew(labour, workers) as each:
+        folder.prepare(["_done", *config.arrays])
+        with folder.lock(name):
+            _forget_other_reports(folder, machines)
+            if not refuse_other_content(folder, config):
+                write_group(folder, config)
+            for shard in broken:
+                folder.delete(record_key(shard))
+            done, total = (sum(_count(config, shard) for shard in shards) for shards in (set(own) - set(mine), own))
+            work = "generate" if config.kind == "filmed" else "import"
+            with (
+                Telling(work, total, "samples", folder, on_progress, done, report) as telling,
+                closing(each(partial(make_shard, folder, config, make), mine)) as made,
+            ):
+                for there, shard in enumerate(made, len(own) - len(mine) + 1):
+                    done += _count(config, shard)
+                    telling.advance(done, f"{there}/{len(own)} shards", partial(_newest, config, make, shard))
 
 
 def make_shard(folder: Folder, config: StoredConfig, make: Make, shard: int) -> int:
@@ -206,16 +159,20 @@ def make_shard(folder: Folder, config: StoredConfig, make: Make, shard: int) -> 
 
 
 def film_shard(config: DatasetConfig, start: int, stop: int) -> dict[str, np.ndarray]:
-    """The arrays of samples start..stop-1 of a filmed dataset; the frames hold until this process films again."""
+    """The arrays of samples start..stop-1 of a filmed dataset; the frames hold until this thread films again."""
     canvas = _canvas(min(config.shard_size, config.samples), *config.world.shape)
     clips = film(config.world, config.seed, config.split, start, stop, canvas)
     return {name: getattr(clips, name) for name in ARRAYS}
 
 
-@lru_cache(maxsize=1)
+_kept = threading.local()
+
+
 def _canvas(*shape: int) -> UInt8[np.ndarray, "N T H W C"]:
-    """A process's own memory for frames, kept from shard to shard."""
-    return np.empty(shape, np.uint8)
+    """A thread's own memory for frames, kept from shard to shard: a Dask worker may film in several threads."""
+    if getattr(_kept, "shape", None) != shape:
+        _kept.shape, _kept.canvas = shape, np.empty(shape, np.uint8)
+    return _kept.canvas
 
 
 def _newest(config: StoredConfig, make: Make, shard: int) -> bytes:
@@ -242,10 +199,29 @@ def _difference(found: StoredConfig, asked: StoredConfig) -> str:
     )
 
 
-def _refuse_foreign_folder(root: Path, config: StoredConfig) -> None:
-    if root.exists() and not root.is_dir():
-        raise InputError(f"{root} is a file, not a folder: name another place")
-    ours = ("_", "PROGRESS.", *config.arrays)
-    strangers = [entry.name for entry in root.iterdir() if not entry.name.startswith(ours)] if root.exists() else []
+def _refuse_foreign_folder(folder: Folder, config: StoredConfig) -> None:
+    if isinstance(folder, Disk) and folder.place.exists() and not folder.place.is_dir():
+        raise InputError(f"{folder} is a file, not a folder: name another place")
+    strangers = sorted(name for name in folder.names() if name not in config.arrays and not name.startswith(("_", "PROGRESS.")))
     if strangers:
-        raise InputError(f"{root} holds other things ({', '.join(sorted(strangers)[:3])}): name an empty or new folder")
+        raise InputError(f"{folder} holds other things ({', '.join(strangers[:3])}): name an empty or new folder")
+
+
+def _ended(folder: Folder, report: str) -> bool:
+    """Whether the last run says that it ended, and left nothing behind; a run that was killed says for ever that it works."""
+    try:
+        state = json.loads(folder.read(f"{report}.json") or b"{}").get("state", "done")
+    except (ValueError, AttributeError):
+        return False
+    return state == "done" and not folder.sizes("_tmp")
+
+
+def _forget_other_reports(folder: Folder, machines: int) -> None:
+    """Delete what runs have told that divided the work otherwise: they may be dead, and their shards are made here.
+
+    One that lives tells it again at once.
+    """
+    reports = [f"PROGRESS.{kind}" for kind in ("json", "txt", "gif")] if machines > 1 else []
+    for key in (*reports, *folder.sizes("_progress")):
+        if not key.rpartition(".")[0].endswith(f"-of-{machines}"):
+            folder.delete(key)

@@ -1,15 +1,23 @@
 """The torch side of a dataset: clips as (B, C, T, H, W) tensors, and an order of batches that needs no state."""
 
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import psutil
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from trajvit.datasets.store import Dataset
 from trajvit.settings import InputError
+
+# Shards whose clips are mixed with one another when a dataset is streamed; as many again are read ahead.
+MIXED = 8
+# Share of the free memory that a dataset may take before it is streamed instead.
+MEMORY_SHARE = 0.4
 
 
 def to_video(frames: UInt8[np.ndarray, "N T H W C"]) -> Float[Tensor, "N C T H W"]:
@@ -30,32 +38,113 @@ class ClipSet:
     frames: UInt8[Tensor, "N T H W C"]
     labels: Int[Tensor, " N"]
 
-    @classmethod
-    def of(cls, dataset: Dataset, samples: int | None = None) -> "ClipSet":
-        """The first `samples` clips of a dataset, or all. Raises `InputError` when it holds fewer."""
-        if samples is not None and not 0 < samples <= len(dataset):
-            raise InputError(f"{samples} samples were asked of {dataset.root}, which holds {len(dataset)}: generate more")
-        clips = dataset.read(0, samples)
-        return cls(torch.from_numpy(clips.frames), torch.from_numpy(clips.label).long())
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def block(self) -> int:
+        """How many clips lie together, as `batch_rows` takes it: here all are as near as any."""
+        return len(self)
+
+    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
+        return self.frames[rows].movedim(-1, 1).float() / 255
+
+    def expect(self, rows: Int[Tensor, " B"]) -> None:
+        """Say what a coming batch needs; here all is ready."""
+
+
+class ClipStream:
+    """Clips that do not fit into memory, handed out as by `ClipSet`: whole shards are read and kept a while.
+
+    Fast for rows in the order of `batch_rows` with this `block`, told in advance by `expect`; right for any.
+    """
+
+    def __init__(self, dataset: Dataset, samples: int):
+        self.dataset, self.block = dataset, dataset.config.shard_size
+        self.labels = torch.from_numpy(dataset.array("label", 0, samples)).long()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="clip stream")
+        self._shards: OrderedDict[int, Future] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
-        return self.frames[rows].movedim(-1, 1).float() / 255
+        chosen = (torch.arange(len(self))[rows] if isinstance(rows, slice) else rows).numpy()
+        frames = np.empty((len(chosen), *self.dataset.config.world.shape), np.uint8)
+        shards = chosen // self.block
+        for shard in np.unique(shards):
+            here = shards == shard
+            frames[here] = self._shard(int(shard)).result()[chosen[here] - shard * self.block]
+        return to_video(frames)
+
+    def expect(self, rows: Int[Tensor, " B"]) -> None:
+        """Begin to read what a coming batch needs."""
+        for shard in np.unique(rows.numpy() // self.block):
+            self._shard(int(shard))
+
+    def _shard(self, shard: int) -> Future:
+        if shard not in self._shards:
+            start, stop = self.dataset.config.range(shard)
+            self._shards[shard] = self._reader.submit(self.dataset.array, "frames", start, stop)
+        self._shards.move_to_end(shard)
+        while len(self._shards) > 2 * MIXED:
+            self._shards.popitem(last=False)
+        return self._shards[shard]
 
 
-def batch_rows(samples: int, batch_size: int, seed: int, step: int) -> Int[Tensor, " B"]:
+TrainingClips = ClipSet | ClipStream
+
+
+def load_clips(dataset: Dataset, samples: int | None = None, memory_bytes: int | None = None) -> TrainingClips:
+    """The first `samples` clips of a dataset, or all: in memory if they take at most `memory_bytes`, else streamed.
+
+    By default a share of the memory that is free now. Raises `InputError` when the dataset holds fewer.
+    """
+    count = len(dataset) if samples is None else samples
+    if not 0 < count <= len(dataset):
+        raise InputError(f"{count} samples were asked of {dataset.root}, which holds {len(dataset)}: generate more")
+    most = MEMORY_SHARE * psutil.virtual_memory().available if memory_bytes is None else memory_bytes
+    if count * dataset.config.world.bytes > most:
+        return ClipStream(dataset, count)
+    frames, label = dataset.array("frames", 0, count), dataset.array("label", 0, count)
+    return ClipSet(torch.from_numpy(frames), torch.from_numpy(label).long())
+
+
+def batch_rows(samples: int, batch_size: int, seed: int, step: int, block: int | None = None) -> Int[Tensor, " B"]:
     """The rows of batch `step`, a pure function of its arguments: every epoch is a new permutation of all samples.
 
-    Batches run across the borders of epochs, so all have `batch_size` rows, even where there are fewer samples.
+    With a `block`, blocks of so many samples are put in a random order and the samples of every `MIXED` neighbours are
+    mixed, so that only a few blocks are in use at a time. Batches run across the borders of epochs, so all have
+    `batch_size` rows, even where there are fewer samples.
     """
-    first = step * batch_size
-    positions = range(first, first + batch_size)
-    rows = [_permutation(samples, seed, position // samples)[position % samples] for position in positions]
-    return torch.tensor(rows)
+    block = samples if block is None else block
+    position, stop, parts = step * batch_size, (step + 1) * batch_size, []
+    while position < stop:
+        epoch, offset = divmod(position, samples)
+        ends = _group_ends(samples, block, seed, epoch)
+        group = int(np.searchsorted(ends, offset, side="right"))
+        begin = int(ends[group - 1]) if group else 0
+        rows = _group_rows(samples, block, seed, epoch, group)[offset - begin :][: stop - position]
+        parts.append(rows)
+        position += len(rows)
+    return torch.from_numpy(np.concatenate(parts))
 
 
 @lru_cache(maxsize=4)
-def _permutation(samples: int, seed: int, epoch: int) -> list[int]:
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(samples).tolist()
+def _block_order(samples: int, block: int, seed: int, epoch: int) -> Int[np.ndarray, " blocks"]:
+    return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, 1])).permutation(-(-samples // block))
+
+
+@lru_cache(maxsize=4)
+def _group_ends(samples: int, block: int, seed: int, epoch: int) -> Int[np.ndarray, " groups"]:
+    """Where in an epoch each group of blocks ends."""
+    order = _block_order(samples, block, seed, epoch)
+    ends = np.cumsum(np.minimum(block, samples - order * block))
+    return np.append(ends[MIXED - 1 : -1 : MIXED], samples)
+
+
+@lru_cache(maxsize=4)
+def _group_rows(samples: int, block: int, seed: int, epoch: int, group: int) -> Int[np.ndarray, " rows"]:
+    blocks = _block_order(samples, block, seed, epoch)[group * MIXED : (group + 1) * MIXED]
+    rows = np.concatenate([np.arange(first, min(first + block, samples)) for first in blocks * block])
+    return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, 2 + group])).permutation(rows)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from trajvit.datasets.files import to_json
-from trajvit.datasets.folders import Folder, here
+from trajvit.datasets.folders import Folder
+from trajvit.datasets.owners import here
 from trajvit.settings import InputError
 
 PERIOD_S, PICTURE_EVERY_S, STALLED_S = 0.5, 2.0, 10.0
@@ -60,7 +61,8 @@ class Telling:
         done: int = 0,
         report: str = "PROGRESS",
     ):
-        self.work, self.total, self.unit, self.folder, self.listener, self.report = work, total, unit, folder, listener, report
+        self.work, self.total, self.unit, self.listener, self.report = work, total, unit, listener, report
+        self.folder = folder and folder.impatient()
         self.first = self.done = done
         self.state, self.note, self.picture, self._shown = "running", "", b"", b""
         self.started, self.pictured = time.monotonic(), -PICTURE_EVERY_S
@@ -68,11 +70,15 @@ class Telling:
         self._heart = threading.Thread(target=self._beat, name=f"progress of {work}", daemon=True)
 
     def __enter__(self) -> "Telling":
-        if self.folder is not None:
-            self.folder.prepare([])
-        self._tell()
-        self._write()
-        self._heart.start()
+        try:
+            if self.folder is not None:
+                self.folder.prepare([])
+            self._tell()
+            self._write()
+            self._heart.start()
+        except BaseException as error:
+            self._end(type(error), error)
+            raise
         return self
 
     def advance(self, done: int, note: str = "", picture: Callable[[], bytes] | None = None) -> None:
@@ -83,11 +89,19 @@ class Telling:
         self._tell()
 
     def __exit__(self, kind, error, trace) -> None:
+        try:
+            self._end(kind, error)
+        except KeyboardInterrupt as late:
+            self._end(KeyboardInterrupt, late)
+            raise
+
+    def _end(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
         self._stop.set()
-        self._heart.join()
+        if self._heart.is_alive():
+            self._heart.join()
         self.state = "done" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
         if kind is not None:
-            self.note = " ".join(f"{kind.__name__}: {error}".split())[:200]
+            self.note = " ".join(f"{kind.__name__}: {error}".removesuffix(": ").split())[:200]
         self._tell()
         try:
             self._write()

@@ -21,7 +21,8 @@ from typing import Literal
 
 import numpy as np
 import zarr
-from pydantic import Field
+from jaxtyping import UInt8, UInt64
+from pydantic import Field, model_validator
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
@@ -34,7 +35,8 @@ from trajvit.worlds.film import Clips
 from trajvit.worlds.streams import MAX_SEED
 
 FORMAT_VERSION = 2
-SHARD_BYTES = 2**24
+SHARD_BYTES = 2**25
+MAX_SHARD_BYTES, MAX_SHARDS = 2**31, 2 * 10**7
 CHUNK_BYTES = 2**20
 SPARE = "_done/zarr.json"
 TOGETHER = 16  # requests under way at once
@@ -47,6 +49,21 @@ class StoredConfig(Settings):
     world: ClipShape
     samples: int = Field(ge=1, le=10**10)
     shard_size: int = Field(ge=1, le=2**20, description="samples in a shard")
+
+    @model_validator(mode="after")
+    def _shards_can_be_handled(self):
+        size = min(self.shard_size, self.samples) * self.world.bytes
+        if size > MAX_SHARD_BYTES:
+            raise ValueError(
+                f"shard_size = {self.shard_size} makes shards of {size / 2**30:.1f} GiB of frames; each is made in memory and "
+                f"may have {MAX_SHARD_BYTES / 2**30:g} GiB: lower shard_size"
+            )
+        if self.shards > MAX_SHARDS:
+            raise ValueError(
+                f"samples = {self.samples} with shard_size = {self.shard_size} makes {self.shards:,} shards; there may be "
+                f"{MAX_SHARDS:,}: raise shard_size or lower samples"
+            )
+        return self
 
     @property
     def hash(self) -> str:
@@ -105,7 +122,7 @@ KINDS = {"filmed": DatasetConfig, "imported": ImportedConfig}
 
 
 def default_shard_size(shape: ClipShape) -> int:
-    """A power of two of samples that comes to about 16 MiB of frames: 2048 for `compact`, 64 for `classic`."""
+    """A power of two of samples that comes to about 32 MiB of frames: 4096 for `compact`, 128 for `classic`."""
     return 2 ** max(0, int(math.log2(SHARD_BYTES / shape.bytes)))
 
 
@@ -180,6 +197,11 @@ def write_shard(folder: Folder, config: StoredConfig, shard: int, arrays: dict[s
     files = encode_shard(config, shard, arrays)
     for key, content in files.items():
         folder.write(key, content)
+    folder.write(record_key(shard), encode_record(config, shard, files))
+
+
+def encode_record(config: StoredConfig, shard: int, files: dict[str, bytes]) -> bytes:
+    """The record that vouches for the data files of a shard, given by their key."""
     start, stop = config.range(shard)
     record = {
         "shard": shard,
@@ -191,7 +213,7 @@ def write_shard(folder: Folder, config: StoredConfig, shard: int, arrays: dict[s
             key: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for key, content in sorted(files.items())
         },
     }
-    folder.write(record_key(shard), to_json(record))
+    return to_json(record)
 
 
 def read_record(folder: Folder, config: StoredConfig, shard: int) -> dict | None:
@@ -218,6 +240,10 @@ def missing_shards(folder: Folder, config: StoredConfig) -> list[int]:
         return [shard for shard, there in enumerate(pool.map(is_there, range(config.shards))) if not there]
 
 
+class DamagedError(InputError):
+    """A file of a dataset is not what was written."""
+
+
 def read_config(folder: Folder, key: str = "zarr.json") -> StoredConfig | None:
     """The config of the dataset in a folder, or None where there is no dataset.
 
@@ -237,7 +263,7 @@ def read_config(folder: Folder, key: str = "zarr.json") -> StoredConfig | None:
         version = FORMAT_VERSION
     if version != FORMAT_VERSION:
         raise InputError(f"{folder} has format version {version}; this trajvit reads version {FORMAT_VERSION}: generate it again")
-    raise InputError(
+    raise DamagedError(
         f"{folder}/{key} is damaged, or not that of a trajvit dataset: name another folder, or if it was one, "
         f"run 'python -m trajvit verify {folder} --repair'"
     )
@@ -260,6 +286,9 @@ class Dataset:
 
     @cached_property
     def group(self) -> zarr.Group:
+        for key, content in encode_group(self.config).items():
+            if key != SPARE and self.folder.read(key) != content:
+                raise ValueError(f"{key} is not as generated")
         return zarr.open_group(self.folder.zarr_store(), mode="r", zarr_format=3)
 
     def read(self, start: int = 0, stop: int | None = None) -> Clips:
@@ -278,9 +307,10 @@ class Dataset:
         if not 0 <= start < stop <= len(self):
             raise InputError(f"samples {start}..{stop} were asked of {self.root}, which holds 0..{len(self)}")
         try:
-            return self.group[name][start:stop]
-        except (ValueError, RuntimeError, OSError) as error:
-            raise InputError(f"{self.root} is damaged ({error}): run 'python -m trajvit verify {self.root} --repair'") from None
+            with self.folder.naming(name, "read"):
+                return self.group[name][start:stop]
+        except (ValueError, RuntimeError) as error:
+            raise DamagedError(f"{self.root} is damaged ({error}): run 'python -m trajvit verify {self.root} --repair'") from None
 
 
 def open_dataset(path: Place) -> Dataset:
@@ -301,6 +331,12 @@ def open_dataset(path: Place) -> Dataset:
             f"(first: shard {missing[0]}): run its 'python -m trajvit {how}' again, which makes only those"
         )
     return Dataset(folder, config)
+
+
+def digest_frames(frames: UInt8[np.ndarray, "N T H W C"]) -> UInt64[np.ndarray, " N"]:
+    """A 64-bit digest of each clip's frames: equal clips have equal digests."""
+    digests = b"".join(hashlib.blake2b(clip, digest_size=8).digest() for clip in frames)
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
 def no_dataset(folder: Folder) -> InputError:

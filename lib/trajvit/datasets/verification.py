@@ -7,14 +7,18 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt64
 
 from trajvit.datasets.folders import Folder, Place, open_folder
-from trajvit.datasets.generator import Labour, fill, film_shard
+from trajvit.datasets.generator import fill, film_shard
+from trajvit.datasets.labour import Labour
 from trajvit.datasets.progress import Listener, Telling, silent
 from trajvit.datasets.store import (
     ARRAYS,
     SPARE,
+    DamagedError,
     Dataset,
     StoredConfig,
+    digest_frames,
     encode_group,
+    encode_record,
     no_dataset,
     read_config,
     read_record,
@@ -81,18 +85,23 @@ def verify(path: Place, repair: bool = False, on_progress: Listener = silent) ->
     """Check the dataset at `path`, a folder or s3://bucket/prefix, to the last byte.
 
     Every file is compared with the sha256 in its shard's record, every chunk with its crc, and the content of a
-    filmed dataset with what its config films. With `repair`, the damaged shards are made again and the result is
-    verified once more; an imported dataset loses their records instead, so that importing again makes them anew.
+    filmed dataset with what its config films. With `repair`, damaged metadata is written again, damaged shards are made
+    again and the result is verified once more; an imported dataset loses their records instead, so that importing again
+    makes them anew.
     Raises `InputError` when there is no dataset at `path`.
     """
     folder = open_folder(path)
     config = _config(folder)
-    found = Verification(config)
+    found, dataset = Verification(config), Dataset(folder, config)
+    if repair:
+        folder.prepare(["_done", *config.arrays])
     for key, content in encode_group(config).items():
-        if folder.read(key) != content:
+        if folder.read(key) == content:
+            continue
+        if repair:
+            folder.write(key, content)
+        else:
             found.damaged |= dict.fromkeys(range(config.shards), f"{folder}/{key} is not as generated")
-            if repair:
-                folder.write(key, content)
     digests = []
     with Telling("verify", config.samples, "samples", listener=on_progress) as telling:
         for shard in range(config.shards):
@@ -100,7 +109,7 @@ def verify(path: Place, repair: bool = False, on_progress: Listener = silent) ->
             reason = _damage(folder, config, shard)
             if not reason and shard not in found.damaged:
                 try:
-                    digests.append(_look_at(found, Dataset(folder, config), start, stop))
+                    digests.append(_look_at(found, dataset, start, stop))
                 except InputError as error:
                     reason = str(error)
             if reason:
@@ -114,15 +123,28 @@ def verify(path: Place, repair: bool = False, on_progress: Listener = silent) ->
 
 def _config(folder: Folder) -> StoredConfig:
     """The dataset's config, from its spare copy where the group's own is damaged."""
-    try:
-        config = read_config(folder)
-    except InputError:
-        config = read_config(folder, SPARE)
-        if config is None:
-            raise
-    if config is None and (config := read_config(folder, SPARE)) is None:
+    configs, problems = [], []
+    for key in ("zarr.json", SPARE):
+        try:
+            configs.append(read_config(folder, key))
+        except InputError as error:
+            problems.append(error)
+    configs = [config for config in configs if config is not None]
+    if len(configs) == 2 and configs[0] != configs[1]:
+        raise InputError(
+            f"{folder}/zarr.json and its spare copy {SPARE} are of different datasets: remove the wrong one and run "
+            f"'python -m trajvit verify {folder} --repair'"
+        )
+    if configs:
+        return configs[0]
+    if not problems:
         raise no_dataset(folder)
-    return config
+    if not all(isinstance(problem, DamagedError) for problem in problems):
+        raise problems[0]
+    raise InputError(
+        f"{folder}/zarr.json and its spare copy {SPARE} are both damaged or missing: remove what is left of them and run its "
+        f"'python -m trajvit generate' again, which keeps the shards that are whole"
+    )
 
 
 def _damage(folder: Folder, config: StoredConfig, shard: int) -> str:
@@ -130,14 +152,17 @@ def _damage(folder: Folder, config: StoredConfig, shard: int) -> str:
     record = read_record(folder, config, shard)
     if record is None:
         return f"{folder}/{record_key(shard)} is missing or does not vouch for it"
+    files = {}
     for key, expected in record["files"].items():
-        content = folder.read(key)
+        content = files[key] = folder.read(key)
         if content is None:
             return f"{folder}/{key} is missing"
         if len(content) != expected["bytes"]:
             return f"{folder}/{key} has {len(content)} bytes instead of {expected['bytes']}"
         if hashlib.sha256(content).hexdigest() != expected["sha256"]:
             return f"{folder}/{key} has another sha256 than its record"
+    if folder.read(record_key(shard)) != encode_record(config, shard, files):
+        return f"{folder}/{record_key(shard)} is not as it was written"
     return ""
 
 
@@ -157,8 +182,7 @@ def _look_at(found: Verification, dataset: Dataset, start: int, stop: int) -> UI
     found.outside += int((~_inside(dataset.config.world, clips)).sum())
     error = np.linalg.norm(light_centres(clips.frames) - clips.pixels, axis=-1)
     found.centre_error_px = max(found.centre_error_px, float(error.max()))
-    digests = b"".join(hashlib.blake2b(frames, digest_size=8).digest() for frames in clips.frames)
-    return np.frombuffer(digests, np.uint64)
+    return digest_frames(clips.frames)
 
 
 def _inside(shape: ClipShape, clips: Clips) -> Bool[np.ndarray, " n"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from trajvit.datasets.loading import ClipSet
+from trajvit.datasets.loading import TrainingClips, load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
 from trajvit.settings import Settings
@@ -56,9 +56,9 @@ class Judge(nn.Module):
 class _Naming(nn.Module):
     """The judge and its cross-entropy."""
 
-    def __init__(self, model: Judge, clips: ClipSet):
+    def __init__(self, model: Judge, clips: TrainingClips):
         super().__init__()
-        self.model, self.clips, self.samples, self.matrices = model, clips, len(clips), []
+        self.model, self.clips, self.samples, self.block, self.matrices = model, clips, len(clips), clips.block, []
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         chosen = rows.cpu()
@@ -73,7 +73,7 @@ def train_judge(
 ) -> Judge:
     """Train the judge on the first `samples` clips of `dataset`; a finished training in `out` is loaded, not repeated."""
     world = dataset.config.world
-    clips = ClipSet.of(dataset, samples)
+    clips = load_clips(dataset, samples)
     torch.manual_seed(config.seed + SEED_OFFSET)
     judge = Judge(world.channels, (world.frames, world.height, world.width), len(NAMES))
     settings = FitConfig(

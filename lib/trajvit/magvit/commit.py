@@ -5,6 +5,7 @@ Sequences are flattened token grids: tokens (B, L) int64 with L = t h w.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +23,24 @@ def interior(task: Task, clip: Clip, stride: Clip) -> Bool[Tensor, " L"]:
     return (F.max_pool3d(visible, stride, stride) > 0).flatten()
 
 
-def cosine_schedule(progress: float | Tensor) -> Tensor:
-    """The share of tokens still masked after a share `progress` of the decoding (MaskGIT's cosine)."""
-    return torch.cos(torch.as_tensor(progress) * math.pi / 2)
+Schedule = Literal["cosine", "uniform", "pow", "log", "exp"]
+
+
+def masked_share(progress: float | Tensor, length: int, schedule: Schedule = "cosine") -> Tensor:
+    """The share of `length` tokens still masked after a share `progress` of the decoding, from 1 down to 0.
+
+    The functions gamma of MaskGIT (arXiv:2202.04200, section 3.3) as MAGVIT's code has them: cosine and `pow`, 1 - r^2,
+    unveil few tokens first and many last; `uniform` as many in each step; `log` many first; `exp` nearly all last.
+    """
+    r = torch.as_tensor(progress, dtype=torch.float64)
+    share = {
+        "cosine": lambda: torch.cos(r * math.pi / 2),
+        "uniform": lambda: 1 - r,
+        "pow": lambda: 1 - r**2,
+        "log": lambda: -torch.log2(r.clamp(min=1 / length)) / math.log2(max(length, 2)),
+        "exp": lambda: (1 - torch.exp2(-math.log2(max(length, 2)) * (1 - r))) / (1 - 1 / max(length, 2)),
+    }[schedule]()
+    return share.clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -52,7 +68,7 @@ def commit_mask(
     """
     batch, length = tokens.shape
     draws = torch.rand(batch, 1 + length, device=tokens.device)
-    count = (cosine_schedule(draws[:, :1]) * length).ceil().clamp(min=1)  # (B, 1)
+    count = (masked_share(draws[:, :1], length) * length).ceil().clamp(min=1)  # (B, 1)
     masked = (draws[:, 1:].argsort(1).argsort(1) < count) | whole[:, None]  # (B, L)
     stand_in = torch.where(interior, condition, mask_token)
     return Masked(

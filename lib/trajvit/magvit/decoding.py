@@ -1,6 +1,9 @@
 """Non-autoregressive decoding: a masked grid becomes tokens in a few steps (arXiv:2212.05199, Algorithm 2)."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -8,18 +11,33 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from trajvit.magvit.commit import Sequence, cosine_schedule
-from trajvit.magvit.transformer import MaskedTransformer, from_digits
+from trajvit.magvit.commit import Schedule, Sequence, masked_share
+from trajvit.magvit.transformer import TransformerConfig, from_digits
 from trajvit.settings import Settings
 
 
 class DecodingConfig(Settings):
-    """How a token grid is decoded."""
+    """How a token grid is decoded.
+
+    `sampler` chooses the positions that each step fills: those of which the model is surest (the paper's), random ones,
+    or ones spread evenly over the grid by a Halton sequence (arXiv:2503.17076).
+    """
 
     steps: int = Field(12, ge=1, description="forward passes K")
+    schedule: Schedule = Field("cosine", description="how many positions each step leaves open")
+    sampler: Literal["confidence", "random", "halton"] = "confidence"
     temperature: float = Field(0.8, ge=0, description="of the digits drawn; 0 takes the likeliest")
-    choice_temperature: float = Field(4.5, ge=0, description="T of the Gumbel noise on the confidence, log p + T (1 - k/K) g")
+    choice_temperature: float = Field(
+        4.5, ge=0, description="T of the Gumbel noise on the confidence, log p + T (1 - k/K) g; of sampler confidence alone"
+    )
     guidance: float = Field(1.0, ge=0, description="w in (1 + w) conditional - w unconditional logits")
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is drawn at random."""
+        return (
+            bool(self.temperature) or self.sampler == "random" or (self.sampler == "confidence" and bool(self.choice_temperature))
+        )
 
 
 # For generation.
@@ -28,6 +46,17 @@ SAMPLING = DecodingConfig()
 # For prediction, where the future all but follows from the condition: the likeliest tokens, in one pass. More passes
 # commit to the black background first, of which the model is surest (README, "What was tried").
 GREEDY = DecodingConfig(steps=1, temperature=0.0, choice_temperature=0.0, guidance=0.0)
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """What decoding asks of a model: features of every position, and from them a token's digits one by one."""
+
+    config: TransformerConfig
+
+    def __call__(self, tokens: Sequence, task: Int[Tensor, " B"], label: Int[Tensor, " B"]) -> tuple: ...
+
+    def digit_logits(self, features: Tensor, digits: list[Tensor]) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -55,37 +84,77 @@ def clip_noise(
 
 @torch.no_grad()
 def decode(
-    transformer: MaskedTransformer, prompt: Prompt, config: DecodingConfig, noise: Float[Tensor, "B steps L n"] | None
+    transformer: Predictor, prompt: Prompt, config: DecodingConfig, noise: Float[Tensor, "B steps L n"] | None
 ) -> Sequence:
-    """Fill the grid in `config.steps` passes, the most confident tokens first; tokens (B, L).
+    """Fill the grid in `config.steps` passes; tokens (B, L).
 
     Padding positions start masked. Positions with interior condition tokens hold those and are replaced by the
-    model's own tokens gradually, along the same schedule. `noise` may be None when both temperatures are 0.
+    model's own tokens gradually, along the same schedule. `noise` may be None where nothing is drawn at random.
     """
-    mask_token = transformer.config.mask_token
+    mask_token, length = transformer.config.mask_token, prompt.condition.shape[1]
     tokens = torch.where(prompt.interior, prompt.condition, mask_token)
     stand_in, open_ = tokens, torch.ones_like(prompt.interior)
     for step in range(config.steps):
         gumbel = None if noise is None else noise[:, step]
         features = _features(transformer, tokens, prompt, config.guidance)
-        drawn, confidence = _draw(transformer, features, config, gumbel)
-        if config.choice_temperature:
-            confidence = confidence + config.choice_temperature * (1 - (step + 1) / config.steps) * gumbel[..., 0]
+        drawn, log_probability = _draw(transformer, features, config, gumbel)
         drawn = torch.where(open_, drawn, tokens)
-        confidence = confidence.masked_fill(~open_, torch.inf)
-        share = cosine_schedule((step + 1) / config.steps) if step + 1 < config.steps else torch.tensor(0.0)
-        open_ = _least_confident(confidence, prompt.interior, share) | _least_confident(confidence, ~prompt.interior, share)
+        progress = (step + 1) / config.steps
+        preference = _preference(config, transformer.config.grid, log_probability, noise, step, progress)
+        preference = preference.masked_fill(~open_, torch.inf)
+        share = masked_share(progress, length, config.schedule) if step + 1 < config.steps else torch.tensor(0.0)
+        open_ = _least_preferred(preference, prompt.interior, share) | _least_preferred(preference, ~prompt.interior, share)
         tokens = torch.where(open_, stand_in, drawn)
     return tokens
 
 
-def _least_confident(confidence: Float[Tensor, "B L"], group: Bool[Tensor, "B L"], share: Tensor) -> Bool[Tensor, "B L"]:
-    """The least confident `share` of a group of positions in each row."""
-    rank = confidence.masked_fill(~group, torch.inf).argsort(1).argsort(1)
+def _preference(
+    config: DecodingConfig,
+    grid: tuple[int, int, int],
+    log_probability: Float[Tensor, "B L"],
+    noise: Float[Tensor, "B steps L n"] | None,
+    step: int,
+    progress: float,
+) -> Float[Tensor, "B L"]:
+    """How much each position is to be filled before others."""
+    if config.sampler == "halton":
+        return -halton_rank(grid).to(log_probability).expand_as(log_probability)
+    if config.sampler == "random":
+        return noise[:, 0, :, 0]  # one order for all steps
+    if not config.choice_temperature:
+        return log_probability
+    return log_probability + config.choice_temperature * (1 - progress) * noise[:, step, :, 0]
+
+
+@lru_cache(maxsize=8)
+def halton_rank(grid: tuple[int, int, int]) -> Int[Tensor, " L"]:
+    """The place of each position of a grid, flattened, in the order of a 3-D Halton sequence with the bases 2, 3 and 5."""
+    rank, found, i = torch.full((prod(grid),), -1), 0, 0
+    while found < len(rank):
+        t, h, w = (int(_radical_inverse(i, base) * size) for base, size in zip((2, 3, 5), grid, strict=True))
+        position = (t * grid[1] + h) * grid[2] + w
+        if rank[position] < 0:
+            rank[position], found = found, found + 1
+        i += 1
+    return rank
+
+
+def _radical_inverse(i: int, base: int) -> float:
+    """The digits of i in a base, mirrored at the point: van der Corput's sequence."""
+    value, place = 0.0, 1 / base
+    while i:
+        i, digit = divmod(i, base)
+        value, place = value + digit * place, place / base
+    return value
+
+
+def _least_preferred(preference: Float[Tensor, "B L"], group: Bool[Tensor, "B L"], share: Tensor) -> Bool[Tensor, "B L"]:
+    """The least preferred `share` of a group of positions in each row."""
+    rank = preference.masked_fill(~group, torch.inf).argsort(1).argsort(1)
     return group & (rank < (group.sum(1, keepdim=True) * share).floor())
 
 
-def _features(transformer: MaskedTransformer, tokens: Sequence, prompt: Prompt, guidance: float) -> list[tuple[float, Tensor]]:
+def _features(transformer: Predictor, tokens: Sequence, prompt: Prompt, guidance: float) -> list[tuple[float, Tensor]]:
     """Features (B, L, D) with the weight of their logits: one entry, or two under class guidance."""
     conditional, _ = transformer(tokens, prompt.task, prompt.label)
     if not guidance:
@@ -94,12 +163,12 @@ def _features(transformer: MaskedTransformer, tokens: Sequence, prompt: Prompt, 
     return [(1 + guidance, conditional), (-guidance, unconditional)]
 
 
-def _draw(transformer: MaskedTransformer, features, config: DecodingConfig, gumbel: Tensor | None):
+def _draw(transformer: Predictor, features, config: DecodingConfig, gumbel: Tensor | None):
     """Tokens (B, L) drawn digit by digit, and the log probability (B, L) the model gave each."""
     levels = transformer.config.levels
     digits, log_probability, offset = [], 0.0, 1
     for level in levels:
-        logits = sum(weight * transformer.digit_heads.logits(part, digits) for weight, part in features).float()
+        logits = sum(weight * transformer.digit_logits(part, digits) for weight, part in features).float()
         scores = logits
         if config.temperature:
             scores = logits / config.temperature + gumbel[..., offset : offset + level]

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from trajvit.datasets.files import write_atomic, write_json
 from trajvit.magvit.commit import Sequence, interior
 from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig, Prompt, clip_noise, decode
-from trajvit.magvit.tasks import TASK_NAMES, TASKS, condition, given_frames, task_number
+from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, given_frames, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import InputError, Settings
 
-FORMAT, FORMAT_VERSION = "trajvit.MAGVIT", 1
+FORMAT, FORMAT_VERSION = "trajvit.MAGVIT", 2
 CHUNK = 64  # clips that go through the model at a time
 
 Video = Float[Tensor, "B C T H W"]
@@ -73,12 +73,8 @@ class MAGVIT(nn.Module):
 
     def generate(self, labels: Int[Tensor, " B"] | list[int], seed: int = 0, decoding: DecodingConfig = SAMPLING) -> Video:
         """New videos of the given classes (task CG). Clip k depends on (seed, k, its label) alone."""
-        labels = torch.as_tensor(labels, dtype=torch.long, device=self.device)
-        classes = len(self.config.classes)
-        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-            raise InputError(f"labels {sorted(set(labels.tolist()))} were given; this model knows 0..{classes - 1}")
-        blank = torch.zeros(len(labels), *self._clip_shape(), device=self.device)
-        return self._complete("CG", blank, labels, seed, decoding)
+        labels = torch.as_tensor(labels, dtype=torch.long)
+        return self.complete(torch.zeros(len(labels), *self._clip_shape()), "CG", labels, seed, decoding)
 
     def predict(
         self,
@@ -97,15 +93,37 @@ class MAGVIT(nn.Module):
         if frames not in (None, whole):
             raise InputError(f"frames = {frames} was asked; this model makes clips of {whole} frames")
         self._check_clip(context, given_frames(whole))
-        context = context.to(self.device)
-        video = torch.zeros(len(context), *self._clip_shape(), device=self.device)
+        video = torch.zeros(len(context), *self._clip_shape())
         video[:, :, : context.shape[2]] = context
+        return self.complete(video, "FP" if labels is None else "CFP", labels, seed, decoding)
+
+    def complete(
+        self,
+        video: Video,
+        task: str,
+        labels: Int[Tensor, " B"] | list[int] | None = None,
+        seed: int = 0,
+        decoding: DecodingConfig = GREEDY,
+    ) -> Video:
+        """Clips in which everything that a task hides is the model's, and everything it shows is as in `video`.
+
+        `task` is one of `MAGVIT.tasks`; hidden pixels of `video` play no part. `labels` are for the tasks that are
+        given the class, CG and CFP, and for no other. Clip k depends on (seed, k, its label and what it shows) alone.
+        Raises `InputError` for an unknown task, wrong shapes, values outside [0, 1] and labels out of range.
+        """
+        row = TASKS[task_number(task)]
+        self._check_clip(video, self.config.tokenizer.frames)
+        if (labels is not None) != (row.label == "given"):
+            raise InputError(
+                f"labels were {'not given' if labels is None else 'given'} for task {task} ({row.meaning}); "
+                f"{', '.join(other.name for other in TASKS if other.label == 'given')} take them, and no other task"
+            )
         if labels is None:
-            predicted = self._complete("FP", video, None, seed, decoding)
+            labels = torch.full((len(video),), self.config.transformer.no_class)
         else:
-            predicted = self._complete("CFP", video, torch.as_tensor(labels, device=self.device), seed, decoding)
-        predicted[:, :, : context.shape[2]] = context
-        return predicted
+            labels = self._checked_labels(torch.as_tensor(labels, dtype=torch.long), len(video))
+        visible = row.visible(self.config.tokenizer.clip)
+        return torch.where(visible.to(self.device), video.to(self.device), self._complete(row, video, labels, seed, decoding))
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into the folder `path`; the config goes last."""
@@ -141,18 +159,17 @@ class MAGVIT(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def _complete(self, name: str, videos: Video, labels: Int[Tensor, " B"] | None, seed: int, decoding: DecodingConfig) -> Video:
-        """Decode the clips whose visible part is shown by `videos`, for one task."""
-        task, shape, levels = TASKS[task_number(name)], self.config.tokenizer, self.config.transformer.levels
+    def _complete(self, task: Task, videos: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
+        """What the transformer makes of the conditions that `videos` show, decoded."""
+        shape, levels = self.config.tokenizer, self.config.transformer.levels
         inside = interior(task, shape.clip, shape.stride).to(self.device)
 
         def complete(rows: Int[Tensor, " B"]) -> Video:
-            label = self.config.transformer.no_class if labels is None else labels[rows]
-            numbers, label = self._prefix(len(rows), name, label)
-            tokens = self.tokenizer.encode(condition(task, videos[rows])).flatten(1)
+            numbers, label = self._prefix(len(rows), task.name, labels.to(self.device)[rows])
+            tokens = self.tokenizer.encode(condition(task, videos[rows.cpu()].to(self.device))).flatten(1)
             prompt = Prompt(tokens, inside.expand(len(rows), -1), numbers, label)
             noise = None
-            if decoding.temperature or decoding.choice_temperature:
+            if decoding.draws:
                 clips = range(int(rows[0]), int(rows[-1]) + 1)
                 noise = torch.from_numpy(clip_noise(seed, clips, decoding, self.config.transformer.length, levels)).to(
                     self.device
@@ -160,7 +177,15 @@ class MAGVIT(nn.Module):
             filled = decode(self.transformer, prompt, decoding, noise)
             return self.tokenizer.decode(filled.unflatten(1, shape.grid))
 
-        return self._in_chunks(complete, torch.arange(len(videos), device=self.device))
+        return self._in_chunks(complete, torch.arange(len(videos)))
+
+    def _checked_labels(self, labels: Int[Tensor, " B"], count: int) -> Int[Tensor, " B"]:
+        classes = len(self.config.classes)
+        if len(labels) != count:
+            raise InputError(f"{len(labels)} labels were given for {count} clips: give one a clip")
+        if count and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise InputError(f"labels {sorted(set(labels.tolist()))} were given; this model knows 0..{classes - 1}")
+        return labels
 
     def _prefix(self, rows: int, task: str, label: int | Int[Tensor, " B"]):
         """The [task] and [class] of a batch."""
@@ -175,6 +200,13 @@ class MAGVIT(nn.Module):
         if tuple(videos.shape[1:]) != (channels, frames, height, width):
             raise InputError(
                 f"videos of shape {tuple(videos.shape)} were given; this model takes (B, {channels}, {frames}, {height}, {width})"
+            )
+        if not ((videos >= 0) & (videos <= 1)).all():  # NaN is neither
+            low, high = float(videos.nan_to_num(torch.inf).min()), float(videos.nan_to_num(-torch.inf).max())
+            nans = int(videos.isnan().sum())
+            raise InputError(
+                f"videos with values {low:.3g} to {high:.3g} and {nans} NaN were given; this model takes [0, 1]: "
+                f"divide 8-bit frames by 255"
             )
 
     def _in_chunks(self, step, rows: Tensor) -> Tensor:

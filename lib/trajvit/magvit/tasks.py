@@ -1,8 +1,8 @@
-"""The tasks MAGVIT is trained on: what each is given, one row a task (arXiv:2212.05199, table 7, and CLS).
+"""The eleven tasks: the ten of MAGVIT (arXiv:2212.05199, section 3.2 and appendix B) and classification, one row each.
 
 A task's condition is the visible part of a clip, padded to full size. `visible(clip)` says which pixels of a clip
-of shape (T, H, W) are given; hidden pixels are filled by `pad`. The class label is `given`, `hidden` or `asked`;
-`share` is how often the task is drawn in training.
+of shape (T, H, W) are given; hidden pixels are filled by `pad` from visible ones alone. The class label is `given`,
+`hidden` or `asked`; `share` is how often the task is drawn in training.
 """
 
 from collections.abc import Callable
@@ -37,18 +37,66 @@ def given_frames(frames: int) -> int:
     return frames // 2
 
 
-def _first_half(clip: Clip) -> Visible:
-    visible = torch.zeros(clip, dtype=torch.bool)
-    visible[: given_frames(clip[0])] = True
-    return visible
+def _region(clip: Clip, t: slice = slice(None), h: slice = slice(None), w: slice = slice(None)) -> Visible:
+    inside = torch.zeros(clip, dtype=torch.bool)
+    inside[t, h, w] = True
+    return inside
+
+
+def _middle(size: int) -> slice:
+    """The middle half of an axis."""
+    return slice(size // 4, size - size // 4)
+
+
+def _moving_strip(clip: Clip) -> Visible:
+    """In each frame the columns of a strip half as wide as the frame, which moves from the left to the right."""
+    frames, _, width = clip
+    left = torch.linspace(0, width - width // 2, frames).round()[:, None]  # (T, 1)
+    column = torch.arange(width)
+    return ((column >= left) & (column < left + width // 2))[:, None, :].expand(clip).clone()
+
+
+def _nothing(clip: Clip) -> Visible:
+    return torch.zeros(clip, dtype=torch.bool)
 
 
 def _everything(clip: Clip) -> Visible:
     return torch.ones(clip, dtype=torch.bool)
 
 
-def _nothing(clip: Clip) -> Visible:
-    return torch.zeros(clip, dtype=torch.bool)
+def _first_half(clip: Clip) -> Visible:
+    return _region(clip, t=slice(given_frames(clip[0])))
+
+
+def _both_ends(clip: Clip) -> Visible:
+    """A quarter of the frames at either end, at least one."""
+    ends = max(1, clip[0] // 4)
+    return ~_region(clip, t=slice(ends, clip[0] - ends))
+
+
+def _centre(clip: Clip) -> Visible:
+    return _region(clip, h=_middle(clip[1]), w=_middle(clip[2]))
+
+
+def _columns(clip: Clip) -> Visible:
+    return _region(clip, w=_middle(clip[2]))
+
+
+def _rows(clip: Clip) -> Visible:
+    return _region(clip, h=_middle(clip[1]))
+
+
+def _around_centre(clip: Clip) -> Visible:
+    return ~_centre(clip)
+
+
+def _around_moving_box(clip: Clip) -> Visible:
+    """All but a box of half the frame's height and width, which moves from the left to the right."""
+    return ~(_moving_strip(clip) & _rows(clip))
+
+
+def _black(video: Video, visible: Visible) -> Video:
+    return video * visible
 
 
 def _repeat_last_frame(video: Video, visible: Visible) -> Video:
@@ -56,15 +104,38 @@ def _repeat_last_frame(video: Video, visible: Visible) -> Video:
     return torch.where(visible, video, video[:, :, last : last + 1])
 
 
-def _black(video: Video, visible: Visible) -> Video:
-    return video * visible
+def _blend_ends(video: Video, visible: Visible) -> Video:
+    """Hidden frames blend evenly from the last frame before them to the first after them."""
+    hidden = (~visible.flatten(1).any(1)).nonzero().flatten()
+    if not len(hidden):  # two frames have nothing between them
+        return video
+    first, stop = int(hidden.min()), int(hidden.max()) + 1
+    before, after = video[:, :, first - 1 : first], video[:, :, stop : stop + 1]
+    share = torch.arange(1, stop - first + 1, device=video.device) / (stop - first + 1)
+    blend = before + (after - before) * share[:, None, None]  # (B, C, hidden, H, W)
+    return torch.cat([video[:, :, :first], blend, video[:, :, stop:]], dim=2)
+
+
+def _repeat_border(video: Video, visible: Visible) -> Video:
+    """Each hidden pixel shows the nearest pixel of the visible box."""
+    rows, columns = visible.any(2).any(0).nonzero().flatten(), visible.any(1).any(0).nonzero().flatten()
+    row = torch.arange(video.shape[3]).clamp(int(rows.min()), int(rows.max()))
+    column = torch.arange(video.shape[4]).clamp(int(columns.min()), int(columns.max()))
+    return video[:, :, :, row][..., column]
 
 
 TASKS = (
-    Task("FP", "frame prediction: the second half of the frames from the first", _first_half, _repeat_last_frame, "hidden", 0.45),
-    Task("CFP", "class-conditional frame prediction", _first_half, _repeat_last_frame, "given", 0.1),
-    Task("CG", "class-conditional generation", _nothing, _black, "given", 0.28),
-    Task("CLS", "classification: the class from the whole clip", _everything, _black, "asked", 0.17),
+    Task("FP", "frame prediction: the second half of the frames from the first", _first_half, _repeat_last_frame, "hidden", 0.36),
+    Task("FI", "frame interpolation: the middle from a quarter at either end", _both_ends, _blend_ends, "hidden", 0.03),
+    Task("OPC", "central outpainting: the frame around its centre", _centre, _repeat_border, "hidden", 0.03),
+    Task("OPV", "vertical outpainting: the sides of a vertical strip", _columns, _repeat_border, "hidden", 0.03),
+    Task("OPH", "horizontal outpainting: above and below a horizontal strip", _rows, _repeat_border, "hidden", 0.03),
+    Task("OPD", "dynamic outpainting: the sides of a moving vertical strip", _moving_strip, _black, "hidden", 0.03),
+    Task("IPC", "central inpainting: the centre of the frame", _around_centre, _black, "hidden", 0.03),
+    Task("IPD", "dynamic inpainting: a moving box", _around_moving_box, _black, "hidden", 0.03),
+    Task("CG", "class-conditional generation: everything, from the class alone", _nothing, _black, "given", 0.2),
+    Task("CFP", "class-conditional frame prediction", _first_half, _repeat_last_frame, "given", 0.08),
+    Task("CLS", "classification: the class from the whole clip", _everything, _black, "asked", 0.15),
 )
 
 TASK_NAMES = tuple(task.name for task in TASKS)

@@ -1,11 +1,15 @@
-"""The 3-D video tokenizer: a causal convolutional autoencoder around finite scalar quantization.
+"""The 3-D video tokenizer: a convolutional autoencoder around a quantizer.
 
-After MAGVIT (Yu et al., arXiv:2212.05199, section 3.1: average-pool down, nearest + convolution up, swish) with the
-causal convolutions of MAGVIT-v2 (arXiv:2310.05737, section 3.2) and FSQ (Mentzer et al., arXiv:2309.15505).
+After MAGVIT (Yu et al., arXiv:2212.05199, section 3.1: average-pool down, nearest + convolution up, swish), by default
+with the causal convolutions of MAGVIT-v2 (arXiv:2310.05737, section 3.2).
 Layouts: videos (B, C, T, H, W) float32 in [0, 1]; features (B, D, t, h, w); tokens (B, t, h, w) int64.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from math import prod
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +17,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from vector_quantize_pytorch import FSQ
 
+from trajvit.magvit.quantizers import FSQConfig, Quantized, QuantizerConfig, code_count, make_quantizer
 from trajvit.settings import InputError, Settings
 
 Video = Float[Tensor, "B C T H W"]
@@ -43,11 +47,12 @@ class TokenizerConfig(Settings):
     downsample: tuple[Stride, ...] = Field(((1, 2, 2),), description="average-pool stride after each level but the last")
     kernel: Stride = Field((3, 3, 3), description="taps of every convolution along (time, height, width), odd in space")
     blocks: int = Field(1, ge=1, description="residual blocks a level")
-    fsq_levels: tuple[int, ...] = Field((8, 5, 5, 5), min_length=1, description="values of each digit of a token")
+    padding: Literal["causal", "same"] = Field("causal", description="causal: no frame sees a later one; same: MAGVIT's own")
+    quantizer: QuantizerConfig = FSQConfig()
 
     @classmethod
-    def named(cls, size: str, **clip: int) -> "TokenizerConfig":
-        """A size by name, for clips of `frames`, `height`, `width`, `channels`."""
+    def named(cls, size: str, **clip) -> "TokenizerConfig":
+        """A size by name, for clips of `frames`, `height`, `width`, `channels`, and any other parameter."""
         if size not in SIZES:
             raise InputError(f"size {size!r} is unknown; there are {', '.join(SIZES)}")
         return cls(**SIZES[size], **clip)
@@ -84,19 +89,24 @@ class TokenizerConfig(Settings):
     @property
     def codes(self) -> int:
         """Size of the codebook."""
-        return prod(self.fsq_levels)
+        return code_count(self.quantizer)
 
 
-class CausalConv3d(nn.Conv3d):
-    """A 3-D convolution, stride 1, that sees no later frame: time is padded in front only, space on both sides."""
+class PaddedConv3d(nn.Conv3d):
+    """A 3-D convolution, stride 1, that keeps the size: `front` and `back` frames of zeros in time, as many rows and
+    columns on either side in space."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: Stride):
+    def __init__(self, channels_in: int, channels_out: int, kernel: Stride, front: int, back: int):
         super().__init__(channels_in, channels_out, kernel)
-        time, height, width = kernel
-        self.pad = (width // 2, width // 2, height // 2, height // 2, time - 1, 0)
+        _, height, width = kernel
+        self.pad = (width // 2, width // 2, height // 2, height // 2, front, back)
 
     def forward(self, x: Float[Tensor, "B D t h w"]) -> Float[Tensor, "B E t h w"]:
         return super().forward(F.pad(x, self.pad))
+
+
+def _groups(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(max(1, channels // 16), channels)
 
 
 class FrameNorm(nn.Module):
@@ -107,23 +117,41 @@ class FrameNorm(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.norm = nn.GroupNorm(max(1, channels // 16), channels)
+        self.norm = _groups(channels)
 
     def forward(self, x: Float[Tensor, "B D t h w"]) -> Float[Tensor, "B D t h w"]:
         frames = rearrange(x, "b d t h w -> (b t) d h w")
         return rearrange(self.norm(frames), "(b t) d h w -> b d t h w", b=len(x))
 
 
+@dataclass(frozen=True)
+class Parts:
+    """The two parts in which MAGVIT and MAGVIT-v2 differ."""
+
+    convolution: Callable[[int, int], nn.Module]
+    norm: Callable[[int], nn.Module]
+
+
+def parts(config: TokenizerConfig) -> Parts:
+    """Convolutions and norms that see no later frame, or MAGVIT's own, which look both ways."""
+    taps = config.kernel[0]
+    front = taps - 1 if config.padding == "causal" else taps // 2
+    return Parts(
+        convolution=partial(PaddedConv3d, kernel=config.kernel, front=front, back=taps - 1 - front),
+        norm=FrameNorm if config.padding == "causal" else _groups,
+    )
+
+
 class ResidualBlock(nn.Module):
-    def __init__(self, channels_in: int, channels_out: int, kernel: Stride):
+    def __init__(self, channels_in: int, channels_out: int, of: Parts):
         super().__init__()
         self.body = nn.Sequential(
-            FrameNorm(channels_in),
+            of.norm(channels_in),
             nn.SiLU(),
-            CausalConv3d(channels_in, channels_out, kernel),
-            FrameNorm(channels_out),
+            of.convolution(channels_in, channels_out),
+            of.norm(channels_out),
             nn.SiLU(),
-            CausalConv3d(channels_out, channels_out, kernel),
+            of.convolution(channels_out, channels_out),
         )
         self.skip = nn.Identity() if channels_in == channels_out else nn.Conv3d(channels_in, channels_out, 1)
 
@@ -136,16 +164,15 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
-        widths = [config.base_channels * m for m in config.multipliers]
+        widths, of = [config.base_channels * m for m in config.multipliers], parts(config)
         self.patch = config.patch
         layers = [nn.Conv3d(config.channels * prod(config.patch), widths[0], 1)]
         for level, width in enumerate(widths):
             if level:
                 layers.append(nn.AvgPool3d(config.downsample[level - 1]))
-            layers += [
-                ResidualBlock(widths[max(level - 1, 0)] if b == 0 else width, width, config.kernel) for b in range(config.blocks)
-            ]
-        self.layers = nn.Sequential(*layers, FrameNorm(widths[-1]), nn.SiLU(), nn.Conv3d(widths[-1], len(config.fsq_levels), 1))
+            layers += [ResidualBlock(widths[max(level - 1, 0)] if b == 0 else width, width, of) for b in range(config.blocks)]
+        head = nn.Conv3d(widths[-1], config.quantizer.features, 1)
+        self.layers = nn.Sequential(*layers, of.norm(widths[-1]), nn.SiLU(), head)
 
     def forward(self, video: Video) -> Float[Tensor, "B D t h w"]:
         kt, kh, kw = self.patch
@@ -157,18 +184,18 @@ class Decoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
-        widths = [config.base_channels * m for m in config.multipliers]
+        widths, of = [config.base_channels * m for m in config.multipliers], parts(config)
         self.patch = config.patch
-        layers = [CausalConv3d(len(config.fsq_levels), widths[-1], config.kernel)]
+        layers = [of.convolution(config.quantizer.features, widths[-1])]
         for level in reversed(range(len(widths))):
-            layers += [ResidualBlock(widths[level], widths[level], config.kernel) for _ in range(config.blocks)]
+            layers += [ResidualBlock(widths[level], widths[level], of) for _ in range(config.blocks)]
             if level:
                 layers += [
                     nn.Upsample(scale_factor=config.downsample[level - 1]),
-                    CausalConv3d(widths[level], widths[level - 1], config.kernel),
+                    of.convolution(widths[level], widths[level - 1]),
                 ]
         head = nn.Conv3d(widths[0], config.channels * prod(config.patch), 1)
-        self.layers = nn.Sequential(*layers, FrameNorm(widths[0]), nn.SiLU(), head)
+        self.layers = nn.Sequential(*layers, of.norm(widths[0]), nn.SiLU(), head)
 
     def forward(self, features: Float[Tensor, "B D t h w"]) -> Video:
         kt, kh, kw = self.patch
@@ -182,24 +209,23 @@ class Tokenizer(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
-        self.quantizer = FSQ(list(config.fsq_levels), channel_first=True)
+        self.quantizer = make_quantizer(config.quantizer)
         self.decoder = Decoder(config)
 
-    def forward(self, video: Video) -> Video:
-        """The reconstruction, with gradients passed straight through the rounding; not clamped to [0, 1]."""
-        quantized, _ = self.quantizer(self.encoder(video))
-        return self.decoder(quantized)
+    def forward(self, video: Video) -> tuple[Video, Quantized]:
+        """The reconstruction, not clamped to [0, 1], and what the quantizer made of the features."""
+        quantized = self.quantizer(self.encoder(video))
+        return self.decoder(quantized.features), quantized
 
     @torch.no_grad()
     def encode(self, video: Video) -> Tokens:
         """Tokens 0..codes-1 of videos in [0, 1]."""
-        _, tokens = self.quantizer(self.encoder(video))
-        return tokens.long()
+        return self.quantizer(self.encoder(video)).tokens
 
     @torch.no_grad()
     def decode(self, tokens: Tokens) -> Video:
         """Videos in [0, 1] of tokens."""
-        return self.decoder(self.quantizer.indices_to_codes(tokens)).clamp(0, 1)
+        return self.decoder(self.quantizer.codes(tokens)).clamp(0, 1)
 
 
 def reconstruction_loss(output: Video, video: Video, foreground_weight: float) -> Float[Tensor, ""]:

@@ -179,6 +179,12 @@ class MaskedTransformer(nn.Module):
         x = self.norm(x)
         return x[:, 2:], self.class_head(x[:, 1])
 
+    def digit_logits(
+        self, features: Float[Tensor, "*shape D"], digits: list[Int[Tensor, "*shape"]]
+    ) -> Float[Tensor, "*shape level"]:
+        """Logits of a token's next digit, from its position's features and its earlier digits."""
+        return self.digit_heads.logits(features, digits)
+
 
 def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):

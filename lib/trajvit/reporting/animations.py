@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -19,8 +20,14 @@ class Animation:
         self.gif, self.alt = gif, alt
 
     def _repr_html_(self) -> str:
-        data = base64.b64encode(self.gif).decode()
-        return f'<img src="data:image/gif;base64,{data}" alt="{html.escape(self.alt, quote=True)}">'
+        return image_tag(self.gif, "gif", self.alt)
+
+
+def image_tag(content: bytes, kind: Literal["gif", "png"], alt: str, width_px: int | None = None) -> str:
+    """An HTML image that holds its content itself; with `width_px` it is enlarged to that, its pixels kept square."""
+    data = base64.b64encode(content).decode()
+    size = "" if width_px is None else f' style="width:{width_px}px;image-rendering:pixelated"'
+    return f'<img src="data:image/{kind};base64,{data}" alt="{html.escape(alt, quote=True)}"{size}>'
 
 
 def moving_clips(

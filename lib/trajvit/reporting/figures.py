@@ -4,14 +4,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d import Axes3D
 
 from trajvit.evaluation.ladder import Rung
+from trajvit.worlds.camera import Camera
 from trajvit.worlds.families import NAMES
 from trajvit.worlds.film import Clips
 
 COLOURS = ("#3b6fb6", "#d1743a", "#3f9160", "#8a5aa8")
 MAGVIT_COLOUR, BASELINE_COLOURS = "#3b6fb6", ("#8c8c8c", "#bfa25a")
-Frames = UInt8[np.ndarray, "N T H W C"]
+SIDE_M = 1.6  # how far from the camera's axis paths are shown
 
 plt.rcParams.update(
     {
@@ -46,14 +48,54 @@ def film_strips(rows: dict[str, UInt8[np.ndarray, "T H W C"]], given: int = 0) -
     return figure
 
 
-def trajectories(clips: Clips, each: int = 12) -> Figure:
+def trajectories(clips: Clips, each: int = 6) -> Figure:
     """Paths of a few clips a family, seen in 3-D, depth to the back."""
-    figure, axes = plt.subplots(1, len(NAMES), figsize=(11, 3.2), subplot_kw={"projection": "3d"})
-    for label, (axis, name) in enumerate(zip(axes, NAMES, strict=True)):
+    rows = (len(NAMES) + 1) // 2
+    figure, axes = plt.subplots(rows, 2, figsize=(8, 3.4 * rows), subplot_kw={"projection": "3d"}, layout="none")
+    figure.subplots_adjust(left=0, right=0.96, bottom=0.03, top=0.97, wspace=0.02, hspace=0.1)
+    for label, (axis, name) in enumerate(zip(axes.flat, NAMES, strict=False)):
         for path in clips.points[clips.label == label][:each]:
             axis.plot(path[:, 0], path[:, 2], -path[:, 1], ".-", color=COLOURS[label], alpha=0.6, linewidth=1, markersize=3)
-        axis.set(title=name, xlabel="x (m)", ylabel="z (m)", zlabel="up (m)", xlim=(-2, 2), ylim=(2, 5), zlim=(-2, 2))
-        axis.tick_params(labelsize=6)
+        axis.set_title(name)
+        _span_the_world(axis)
+    return figure
+
+
+def _span_the_world(axis: Axes3D) -> None:
+    """Axes over where balls fly: x to the right, z to the back, up upwards."""
+    axis.set(xlabel="x (m)", ylabel="z (m)", zlabel="up (m)", xlim=(-SIDE_M, SIDE_M), zlim=(-SIDE_M, SIDE_M))
+    axis.set(ylim=(Camera.NEAREST_M, Camera.FARTHEST_M), xticks=[-1, 0, 1], yticks=[2, 3, 4], zticks=[-1, 0, 1])
+    axis.tick_params(labelsize=7, pad=0)
+    for each in (axis.xaxis, axis.yaxis, axis.zaxis):
+        each.labelpad = -4
+
+
+def path_in_space(curve: Float[np.ndarray, "S 3"], points: Float[np.ndarray, "T 3"], label: int) -> Figure:
+    """One path in 3-D: the smooth curve, the ball at each frame (hollow in the first), and its shadow on the ground.
+    Pyplot does not know the figure, so that it can be drawn again and again."""
+    figure = Figure(figsize=(3.3, 2.9), layout="none")
+    axis = figure.add_axes((0.0, 0.02, 0.94, 0.98), projection="3d")
+    colour = COLOURS[label % len(COLOURS)]
+    axis.plot(curve[:, 0], curve[:, 2], -SIDE_M, color="#bbbbbb", linewidth=1)
+    axis.plot(curve[:, 0], curve[:, 2], -curve[:, 1], color=colour, linewidth=1.5)
+    axis.plot(points[1:, 0], points[1:, 2], -points[1:, 1], "o", color=colour, markersize=4)
+    axis.plot(points[:1, 0], points[:1, 2], -points[:1, 1], "o", color=colour, markersize=5, markerfacecolor="white")
+    _span_the_world(axis)
+    return figure
+
+
+def throughput(rates: dict[str, float]) -> Figure:
+    """Clips a second of several ways, by name; the first is the baseline and the last the limit."""
+    names, values = list(rates), np.array(list(rates.values()))
+    colours = [BASELINE_COLOURS[0], *[MAGVIT_COLOUR] * (len(names) - 2), BASELINE_COLOURS[1]]
+    figure, axis = plt.subplots(figsize=(7, 0.5 + 0.42 * len(names)))
+    bars = axis.barh(names, values, color=colours, height=0.65)
+    said = [f"{value:,.0f} /s ({value / values[0]:.3g} x)" for value in values]
+    axis.bar_label(bars, said, padding=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
+    axis.axvline(values[-1], color=BASELINE_COLOURS[1], linestyle="--", linewidth=1, zorder=0)
+    axis.set(xscale="log", xlabel="clips a second", xlim=(values.min() / 3, values.max() * 12))
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
     return figure
 
 

@@ -3,10 +3,11 @@
 import html
 from collections.abc import Iterable, Sequence
 
+from trajvit.datasets.verification import CENTRE_PX, Verification
+from trajvit.evaluation.costs import Cost
 from trajvit.evaluation.gate import Row
 from trajvit.evaluation.ladder import Rung
 from trajvit.evaluation.measure import Metrics
-from trajvit.worlds.families import Family
 
 
 class Table:
@@ -39,11 +40,15 @@ def metrics_table(metrics: Metrics) -> Table:
     rows = []
     for group, named in metrics.items():
         for name, metric in named.items():
-            interval = f"{metric.ci95[0]:.3g} to {metric.ci95[1]:.3g}" if metric.ci95 else ""
-            baselines = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in metric.baselines.items())
-            limit = "" if metric.limit is None else f"{metric.limit:.3g}"
-            rows.append([f"{group}.{name}", f"{metric.value:.3g}", metric.unit, interval, baselines, limit])
+            interval = f"{_figure(metric.ci95[0])} to {_figure(metric.ci95[1])}" if metric.ci95 else ""
+            baselines = ", ".join(f"{key.replace('_', ' ')} {_figure(value)}" for key, value in metric.baselines.items())
+            limit = "" if metric.limit is None else _figure(metric.limit)
+            rows.append([f"{group}.{name}", _figure(metric.value), metric.unit, interval, baselines, limit])
     return Table(["metric", "value", "unit", "95 % interval", "baselines", "limit"], rows)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def gate_table(rows: Sequence[Row]) -> Table:
@@ -73,16 +78,63 @@ def ladder_table(rungs: Sequence[Rung]) -> Table:
     return Table(["training clips", *(name.replace("_", " ") for name in rungs[0].metrics)], rows)
 
 
-def families_table(families: Sequence[Family], variety: str) -> Table:
-    """The families of trajectories and, for a variety, what each parameter is drawn from."""
+def integrity_table(found: dict[str, Verification]) -> Table:
+    """What the verifications of some datasets found, by the datasets' names: one row a check, and what it asks for.
+
+    A shard that fails one of the checks of its bytes counts as passing none of them, and its reason is told.
+    """
+    passed = [f"{one.config.shards - len(one.damaged)} of {one.config.shards}" for one in found.values()]
+    filmed = [count if one.config.kind == "filmed" else "imported" for count, one in zip(passed, found.values(), strict=True)]
+    rows = [
+        ["shards", *(str(one.config.shards) for one in found.values()), ""],
+        ["clips", *(f"{one.config.samples:,}" for one in found.values()), ""],
+        ["shards: sha256 of every file", *passed, "all"],
+        ["shards: crc32c of every chunk", *passed, "all"],
+        ["shards: the bytes that filming again gives", *filmed, "all"],
+        ["clips there twice", *(str(one.duplicates) for one in found.values()), "0"],
+        ["commonest class beyond the rarest", *(str(one.imbalance) for one in found.values()), "at most 1"],
+        ["balls that leave the frame", *(str(one.outside) for one in found.values()), "0"],
+        [
+            "worst centre of light",
+            *(f"{one.centre_error_px:.3f} px" for one in found.values()),
+            f"at most {CENTRE_PX:g} px",
+        ],
+        ["verdict", *("sound" if one.sound else str(one) for one in found.values()), ""],
+    ]
+    return Table(["check", *found, "asked for"], rows)
+
+
+def costs_table(costs: Sequence[Cost]) -> Table:
+    """One row a size: how long one machine takes, how many take an hour at most, and what it all costs."""
     rows = [
         [
-            str(label),
-            family.name,
-            family.equation,
-            family.description,
-            ", ".join(f"{name} {prior}" for name, prior in family.priors(variety).items()),
+            f"{cost.samples:,}",
+            _duration(3600 * cost.hours),
+            str(cost.machines),
+            _bytes(1e9 * cost.gigabytes),
+            _dollars(cost.compute_dollars),
+            _dollars(cost.request_dollars),
+            _dollars(cost.dollars_per_month),
         ]
-        for label, family in enumerate(families)
+        for cost in costs
     ]
-    return Table(["label", "family", "equation", "what it does", "parameters"], rows)
+    headings = ["clips", "on one machine", "machines for an hour", "on disk", "computing", "writing to S3", "storing, a month"]
+    return Table(headings, rows)
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount:,.2f}" if amount >= 0.01 else "under $0.01"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.3g} bytes"

@@ -11,17 +11,21 @@ import click
 
 from trajvit.datasets.folders import open_folder
 from trajvit.datasets.generator import generate
+from trajvit.datasets.importing import SHARES, import_npz
 from trajvit.datasets.progress import Progress, Sighting, watch
-from trajvit.datasets.verification import verify
+from trajvit.datasets.verification import Verification, verify
 from trajvit.settings import InputError
 from trajvit.worlds.streams import SPLITS
 
 LINE_EVERY_S = 2.0
+ENDING_S = 5.0
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; the exit code. What is wrong is said in one line on stderr."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: cleanly, and to be continued
+    stop = Stop()
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
     try:
         return commands.main(arguments, prog_name="trajvit", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -34,9 +38,24 @@ def main(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         print("trajvit: interrupted; the same command continues", file=sys.stderr)
         return 75
-    except (OSError, ArithmeticError) as error:
+    except (OSError, ArithmeticError, MemoryError) as error:
         print(f"trajvit: {' '.join(str(error).split())}; what is finished is kept, the same command continues", file=sys.stderr)
         return 1
+
+
+class Stop:
+    """Ends the work at a signal as Ctrl-C does: cleanly, and to be continued.
+
+    More signals soon after, as from those who press twice or from whole process groups, do not disturb the ending.
+    """
+
+    def __init__(self):
+        self.last = -ENDING_S
+
+    def __call__(self, *signalled) -> None:
+        if time.monotonic() - self.last >= ENDING_S:
+            self.last = time.monotonic()
+            raise KeyboardInterrupt
 
 
 class Lines:
@@ -81,7 +100,7 @@ def commands() -> None:
 @click.option("--split", default="train", show_default=True, type=click.Choice(SPLITS))
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", type=int, help="processes; by default one for small work and one a core for large")
-@click.option("--shard-size", type=int, help="samples in a shard; 16 MiB of frames by default")
+@click.option("--shard-size", type=int, help="samples in a shard; 32 MiB of frames by default")
 @click.option("--backend", default="loky", show_default=True, help="loky: this machine; dask: the cluster at --scheduler")
 @click.option("--scheduler", help="address of a Dask scheduler, such as tcp://10.0.0.1:8786")
 @click.option("--rank", default=0, show_default=True, help="which of several unconnected machines this is, from 0")
@@ -105,11 +124,27 @@ def generate_command(rank: int, machines: int, **options) -> int:
 @click.option("--repair", is_flag=True, help="make damaged shards again")
 def verify_command(dataset: str, repair: bool) -> int:
     """Re-read a dataset, to the last byte: sha256, crc, balance, duplicates, and every clip against its config."""
-    found = verify(dataset, repair, Lines())
+    return _tell(dataset, verify(dataset, repair, Lines()), repair)
+
+
+@commands.command("import-npz")
+@click.argument("file")
+@click.option("--out", required=True, help="folder, or s3://bucket/prefix, of the dataset; run again to resume")
+@click.option("--share", default="all", show_default=True, type=click.Choice(SHARES), help="which of the file's samples")
+def import_command(file: str, out: str, share: str) -> int:
+    """Make a dataset of an .npz file of the earlier attempt, or finish it, and verify it."""
+    dataset = import_npz(file, out, share, Lines())
+    return _tell(out, verify(dataset.root), repaired=False)
+
+
+def _tell(dataset: str, found: Verification, repaired: bool) -> int:
+    """Print what a verification found and what to do about it; the exit code."""
     print(f"{dataset}: {found}")
     if found.damaged:
-        again = "import-npz FILE --out" if found.config.kind == "imported" else "verify --repair"
-        print(f"trajvit: to repair it, run 'python -m trajvit {again} {dataset}'", file=sys.stderr)
+        ways = [] if repaired else [f"'python -m trajvit verify {dataset} --repair'"]
+        if found.config.kind == "imported":
+            ways.append(f"'python -m trajvit import-npz FILE --out {dataset} --share {found.config.share}'")
+        print(f"trajvit: to repair it, run {', then '.join(ways)}", file=sys.stderr)
     return 0 if found.sound else 1
 
 
@@ -149,3 +184,20 @@ def run_command(parameters: str, changes: tuple[str, ...], only: tuple[str, ...]
     from trajvit.running.runner import run
 
     return run(parameters, list(changes), list(only), out, say=lambda line: print(line, flush=True))
+
+
+@commands.group("bench")
+def bench() -> None:
+    """Measure this machine; each prints one JSON line."""
+
+
+@bench.command("generate")
+@click.option("--samples", default=1_000_000, show_default=True, help="clips written to disk, several times over")
+def bench_generate_command(samples: int) -> int:
+    """How fast clips are made, in memory and on disk, against a plain loop and against filling memory."""
+    import json
+
+    from trajvit.running.bench import bench_generate
+
+    print(json.dumps(bench_generate(samples)))
+    return 0

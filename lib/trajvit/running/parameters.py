@@ -24,6 +24,7 @@ class Parameters(Settings):
     data_dir: str = Field("data/smoke", description="holds the datasets train, val and test")
     run_dir: str = Field("reports/runs/interactive", description="holds what a run makes; set by the runner")
     size: Literal["nano", "small", "base", "large"] = Field("nano", description="size of MAGVIT")
+    quantizer: Literal["fsq", "vq", "lfq"] = "fsq"
     tokenizer_steps: int = Field(12, ge=1)
     tokenizer_batch: int = Field(8, ge=1)
     transformer_steps: int = Field(12, ge=1)

@@ -2,24 +2,62 @@
 
 from pathlib import Path
 
+from trajvit.datasets.folders import open_folder
 from trajvit.datasets.generator import generate, plan
 from trajvit.datasets.progress import Listener, silent
-from trajvit.datasets.store import Dataset
+from trajvit.datasets.store import Dataset, ImportedConfig, open_dataset, read_config
 from trajvit.evaluation.judge import Judge, JudgeConfig, train_judge
 from trajvit.running.parameters import Parameters
+from trajvit.settings import InputError
 from trajvit.training.recipe import Recipe, Trained, train
 from trajvit.worlds.streams import SPLITS
 
 
 def make_data(parameters: Parameters, split: str, on_progress: Listener = silent) -> Dataset:
-    """The dataset of a split: `samples` clips of train, `eval_samples` of val and test."""
-    return generate(**_dataset(parameters, split), on_progress=on_progress)
+    """The dataset of a split, `samples` clips of train and `eval_samples` of val and test: the one that was imported
+    there, or else filmed."""
+    return _imported(parameters, split) or generate(**_dataset(parameters, split), on_progress=on_progress)
 
 
 def check_data(parameters: Parameters) -> None:
-    """Raise `InputError` where a dataset's folder holds something else than what the parameters ask for."""
+    """Raise `InputError` where a dataset's folder holds something else than what the parameters ask for, or where two
+    datasets were imported from the same samples."""
+    shares: dict[tuple[str, str], str] = {}
     for split in SPLITS:
-        plan(**_dataset(parameters, split))
+        dataset = _imported(parameters, split)
+        if dataset is None:
+            plan(**_dataset(parameters, split))
+            continue
+        config = dataset.config
+        for (sha256, share), other in shares.items():
+            if config.sha256 == sha256 and (config.share == share or "all" in (config.share, share)):
+                raise InputError(
+                    f"{other} and {split} in {parameters.data_dir} hold the same imported samples: import each of them with "
+                    f"its own share, --share {other} and --share {split}"
+                )
+        shares[config.sha256, config.share] = split
+
+
+def _imported(parameters: Parameters, split: str) -> Dataset | None:
+    """What was imported into a split's folder, or None; all of it is used.
+
+    Raises `InputError` unless the parameters ask for just these clips in train, and for no more than these in val and
+    test, whose shares of a file are not of one size; and where some of it is missing.
+    """
+    config = read_config(open_folder(parameters.data(split)))
+    if not isinstance(config, ImportedConfig):
+        return None
+    format = "x".join(map(str, config.world.shape))
+    changes = []
+    if split == "train" and parameters.samples != config.samples:
+        changes.append(f"samples={config.samples}")
+    if split != "train" and parameters.eval_samples > config.samples:
+        changes.append(f"eval_samples={config.samples}")
+    if parameters.world().shape != config.world.shape:
+        changes.append(f"format={format}")
+    if changes:
+        raise InputError(f"{parameters.data(split)} holds {config.samples} imported clips of {format}: set {', '.join(changes)}")
+    return open_dataset(parameters.data(split))
 
 
 def _dataset(parameters: Parameters, split: str) -> dict:

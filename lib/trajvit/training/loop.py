@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from trajvit.datasets.folders import open_folder
-from trajvit.datasets.loading import batch_rows
+from trajvit.datasets.loading import MIXED, TrainingClips, batch_rows
 from trajvit.datasets.progress import Listener, Telling, silent
 from trajvit.settings import Settings
 from trajvit.training.checkpoints import load_newest, save_checkpoint
@@ -48,11 +48,14 @@ class Objective(Protocol):
     """A module that holds a model and computes its loss on training samples given by their rows.
 
     Calling it gives the parts of the loss by name; the loss is their sum. `model` is what EMA averages;
-    `matrices` are the hidden weights that Muon trains, all else is AdamW's.
+    `matrices` are the hidden weights that Muon trains, all else is AdamW's. Rows come in `batch_rows`' order by blocks
+    of `block` samples; where that is fewer than `samples`, `clips` are streamed and told what is coming.
     """
 
     model: nn.Module
+    clips: TrainingClips
     samples: int
+    block: int
     matrices: list[nn.Parameter]
 
     def __call__(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]: ...
@@ -92,6 +95,10 @@ def make_optimizers(objective: Objective, config: FitConfig) -> list[torch.optim
             torch.optim.Muon(groups, config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
         )
     return optimizers
+
+
+def _rows(objective: Objective, config: FitConfig, step: int) -> Int[Tensor, " B"]:
+    return batch_rows(objective.samples, config.batch_size, config.seed, step, objective.block)
 
 
 def fit(
@@ -136,8 +143,10 @@ def fit(
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate_at(config, step) * group["rate"]
-            rows = batch_rows(objective.samples, config.batch_size, config.seed, step).to(accelerator.device)
-            parts = trained(rows)
+            rows = _rows(objective, config, step)
+            if objective.block < objective.samples:
+                objective.clips.expect(_rows(objective, config, step + MIXED * objective.block // config.batch_size))
+            parts = trained(rows.to(accelerator.device))
             loss = sum(parts.values())
             for optimizer in optimizers:
                 optimizer.zero_grad()

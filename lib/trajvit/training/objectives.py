@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trajvit.datasets.loading import ClipSet
+from trajvit.datasets.loading import TrainingClips
 from trajvit.magvit.commit import commit_mask, interior
-from trajvit.magvit.tasks import TASKS, condition, task_number
+from trajvit.magvit.tasks import TASKS, Task, condition, task_number
 from trajvit.magvit.tokenizer import Tokenizer, reconstruction_loss
 from trajvit.magvit.transformer import MaskedTransformer, to_digits
 
@@ -22,15 +22,16 @@ CHUNK = 128
 class Reconstruction(nn.Module):
     """Stage one: the tokenizer and its foreground-weighted reconstruction loss."""
 
-    def __init__(self, model: Tokenizer, clips: ClipSet, foreground_weight: float):
+    def __init__(self, model: Tokenizer, clips: TrainingClips, foreground_weight: float):
         super().__init__()
         self.model, self.clips, self.foreground_weight = model, clips, foreground_weight
-        self.samples, self.matrices = len(clips), []
+        self.samples, self.block, self.matrices = len(clips), clips.block, []
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         video = self.clips.videos(rows.cpu()).to(rows.device)
-        output = self.model(video).float()
-        return {"reconstruction": reconstruction_loss(output, video, self.foreground_weight)}
+        output, quantized = self.model(video)
+        parts = {"reconstruction": reconstruction_loss(output.float(), video, self.foreground_weight)}
+        return parts if quantized.loss is None else parts | {"quantizer": quantized.loss}
 
 
 class MaskedModelling(nn.Module):
@@ -41,16 +42,18 @@ class MaskedModelling(nn.Module):
     Tokens of every clip and of every task's condition are computed once, here.
     """
 
-    def __init__(self, model: MaskedTransformer, tokenizer: Tokenizer, clips: ClipSet):
+    def __init__(self, model: MaskedTransformer, tokenizer: Tokenizer, clips: TrainingClips):
         super().__init__()
-        self.model, self.samples = model, len(clips)
+        self.model, self.clips, self.samples, self.block = model, clips, len(clips), len(clips)
         self.matrices = [weight for weight in model.blocks.parameters() if weight.ndim == 2]
         shape = tokenizer.config
-        rows = torch.arange(len(clips)).split(CHUNK)
-        conditions = [
-            torch.cat([tokenizer.encode(condition(task, clips.videos(chunk))).flatten(1) for chunk in rows]) for task in TASKS
-        ]
-        self.register_buffer("conditions", torch.stack(conditions), persistent=False)  # (tasks, N, L)
+        # Tasks that show and pad alike have the same condition: FP and CFP. CG shows nothing, of any clip.
+        known: dict[tuple, Int[Tensor, "N L"]] = {}
+        for task in TASKS:
+            if (task.visible, task.pad) not in known:
+                known[task.visible, task.pad] = self._encode(tokenizer, task, clips)
+        conditions = torch.stack([known[task.visible, task.pad] for task in TASKS])
+        self.register_buffer("conditions", conditions, persistent=False)  # (tasks, N, L)
         self.register_buffer("tokens", self.conditions[task_number("CLS")], persistent=False)  # (N, L), the whole clip
         self.register_buffer(
             "interior", torch.stack([interior(task, shape.clip, shape.stride) for task in TASKS]), persistent=False
@@ -59,6 +62,15 @@ class MaskedModelling(nn.Module):
         self.register_buffer("label_given", torch.tensor([task.label == "given" for task in TASKS]), persistent=False)
         self.register_buffer("label_asked", torch.tensor([task.label == "asked" for task in TASKS]), persistent=False)
         self.register_buffer("labels", clips.labels, persistent=False)
+
+    @staticmethod
+    def _encode(tokenizer: Tokenizer, task: Task, clips: TrainingClips) -> Int[Tensor, "N L"]:
+        """The tokens of a task's condition of every clip."""
+        device = next(tokenizer.parameters()).device
+        shows_any = task.visible(tokenizer.config.clip).any()
+        rows = torch.arange(len(clips) if shows_any else 1).split(CHUNK)
+        tokens = [tokenizer.encode(condition(task, clips.videos(chunk).to(device))).flatten(1) for chunk in rows]
+        return torch.cat(tokens).expand(len(clips), -1)
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         config = self.model.config
@@ -73,7 +85,7 @@ class MaskedModelling(nn.Module):
         digits = to_digits(tokens, config.levels)  # (B, L, D)
         negative_log_likelihood = 0.0  # (B, L)
         for place in range(len(config.levels)):
-            logits = self.model.digit_heads.logits(features, [digits[..., earlier] for earlier in range(place)])
+            logits = self.model.digit_logits(features, [digits[..., earlier] for earlier in range(place)])
             negative_log_likelihood = negative_log_likelihood + F.cross_entropy(
                 logits.float().movedim(-1, 1), digits[..., place], reduction="none", label_smoothing=LABEL_SMOOTHING
             )

@@ -7,17 +7,18 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from trajvit.datasets.loading import ClipSet
+from trajvit.datasets.loading import load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
 from trajvit.magvit.model import MAGVIT
+from trajvit.magvit.quantizers import KINDS
 from trajvit.magvit.tasks import TASKS
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import Settings
 from trajvit.training.loop import FitConfig, fit
 from trajvit.training.objectives import MaskedModelling, Reconstruction
-from trajvit.worlds.config import WorldConfig
+from trajvit.worlds.config import ClipShape
 from trajvit.worlds.families import NAMES
 
 
@@ -25,6 +26,7 @@ class Recipe(Settings):
     """Everything that decides a training besides its data."""
 
     size: Literal["nano", "small", "base", "large"] = "nano"
+    quantizer: Literal["fsq", "vq", "lfq"] = "fsq"
     tokenizer_steps: int = Field(1500, ge=1)
     tokenizer_batch: int = Field(16, ge=1)
     transformer_steps: int = Field(2500, ge=1)
@@ -34,13 +36,15 @@ class Recipe(Settings):
     checkpoint_every: int = Field(200, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
 
-    def models(self, world: WorldConfig) -> tuple[TokenizerConfig, TransformerConfig]:
-        """The two configurations for clips of a world. Raises `InputError` when the clips do not divide into tokens."""
+    def models(self, world: ClipShape) -> tuple[TokenizerConfig, TransformerConfig]:
+        """The two configurations for clips of a shape. Raises `InputError` when the clips do not divide into tokens."""
+        frames, height, width, channels = world.shape
+        quantizer = KINDS[self.quantizer]()
         tokenizer = TokenizerConfig.named(
-            self.size, frames=world.frames, height=world.height, width=world.width, channels=world.channels
+            self.size, frames=frames, height=height, width=width, channels=channels, quantizer=quantizer
         )
         transformer = TransformerConfig.named(
-            self.size, grid=tokenizer.grid, levels=tokenizer.fsq_levels, classes=len(NAMES), tasks=len(TASKS)
+            self.size, grid=tokenizer.grid, levels=tokenizer.quantizer.digits, classes=len(NAMES), tasks=len(TASKS)
         )
         return tokenizer, transformer
 
@@ -63,7 +67,7 @@ def train(
     """
     root = Path(out)
     tokenizer_config, transformer_config = recipe.models(dataset.config.world)
-    clips = ClipSet.of(dataset, samples)
+    clips = load_clips(dataset, samples)
     shared = {"seed": recipe.seed, "checkpoint_every": recipe.checkpoint_every}
     tokenizer_fit = FitConfig(
         steps=recipe.tokenizer_steps, batch_size=recipe.tokenizer_batch, learning_rate=recipe.learning_rate / 2, **shared

@@ -79,13 +79,10 @@ def sin_cos(turns):
             )
         )
     )
-    if quarter == 0:
-        return sine, cosine
-    if quarter == 1:
-        return cosine, -sine
-    if quarter == -1:
-        return -cosine, sine
-    return -sine, -cosine
+    # Without branches, which no processor foresees: odd quarters swap the two, and two bits tell their signs.
+    q = int(quarter) & 3
+    turned_sine, turned_cosine = (cosine, sine) if q & 1 else (sine, cosine)
+    return (-turned_sine if q & 2 else turned_sine), (-turned_cosine if (q + 1) & 2 else turned_cosine)
 
 
 @njit(cache=True)

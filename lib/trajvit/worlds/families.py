@@ -194,7 +194,7 @@ def trace(key, start, priors, times, optics, noise_m, roll_turns, points, pixels
     focal, height, width, ball, fixed_depth, beyond = optics
     families, most = priors.shape[0], priors.shape[1]
     words, values = np.empty(4, np.uint32), np.empty(most)
-    noise = np.zeros(3 * times.size + 4)
+    smooth, noise = np.empty((times.size, 3)), np.empty(3 * times.size + 4)
     for n in range(points.shape[0]):
         low_word, high_word = np.uint32((start + n) & 0xFFFFFFFF), np.uint32((start + n) >> 32)
         label = (start + n) % families
@@ -218,13 +218,15 @@ def trace(key, start, priors, times, optics, noise_m, roll_turns, points, pixels
                         a, b, c, d = philox4x32(key[0], key[1], low_word, high_word, block, np.uint32(0))
                         noise[j], noise[j + 1] = normal_pair(a, b)
                         noise[j + 2], noise[j + 3] = normal_pair(c, d)
-                scale = noise_m * noisy
                 seen = True
                 for k in range(times.size):
-                    x, y, z = position(label, values, times[k])
-                    x += scale * noise[3 * k]
-                    y += scale * noise[3 * k + 1]
-                    z += scale * noise[3 * k + 2]
+                    if noisy:
+                        x = smooth[k, 0] + noise_m * noise[3 * k]
+                        y = smooth[k, 1] + noise_m * noise[3 * k + 1]
+                        z = smooth[k, 2] + noise_m * noise[3 * k + 2]
+                    else:
+                        x, y, z = position(label, values, times[k])
+                        smooth[k, 0], smooth[k, 1], smooth[k, 2] = x, y, z
                     zoom = focal / (z if fixed_depth == 0 else fixed_depth)
                     points[n, k, 0], points[n, k, 1], points[n, k, 2] = x, y, z
                     pixels[n, k, 0] = focal * (cosine * x - sine * y) / z + (width - 1) / 2

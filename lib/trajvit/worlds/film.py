@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from trajvit.settings import InputError
 from trajvit.worlds.config import WorldConfig
@@ -72,3 +72,24 @@ def film(
     render(pixels, radius, colour, frames)
     label = (np.arange(start, stop) % len(FAMILIES)).astype(np.uint8)
     return Clips(frames, label, points, pixels, radius)
+
+
+def film_path(config: WorldConfig, label: int, points: Float[np.ndarray, "T 3"], roll_degrees: float) -> Clips:
+    """Film one given path of family `label`, its points in m at the times of a clip's frames: a batch of one clip.
+
+    The camera is rolled by `roll_degrees` and the ball is white. It is filmed as it flies, also out of the frame.
+    """
+    roll = np.deg2rad(roll_degrees)
+    pixels = config.camera.project(points[None], np.array([[np.cos(roll), np.sin(roll)]])).astype(np.float32)
+    depth = points[None, :, 2] if config.size == "perspective" else np.full((1, len(points)), config.camera.REFERENCE_M)
+    radius = config.camera.radius(config.ball_radius_m, depth).astype(np.float32)
+    frames = np.empty((1, *config.shape), np.uint8)
+    render(pixels, radius, np.ones((1, config.channels), np.float32), frames)
+    return Clips(frames, np.array([label], np.uint8), points[None].astype(np.float32), pixels, radius)
+
+
+def whole_in_view(config: WorldConfig, clips: Clips) -> Bool[np.ndarray, " N"]:
+    """Of which clips `film` would keep the parameters: all of the ball's light is inside the frame, in every frame."""
+    reach = clips.radius[..., None] + EDGE_PX / 2 - 1
+    far = np.array([config.width, config.height]) - 1
+    return ((clips.pixels >= reach) & (clips.pixels <= far - reach)).all(axis=(1, 2))

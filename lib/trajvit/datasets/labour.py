@@ -1,0 +1,138 @@
+"""Who makes the shards: this process, fresh processes of this machine, or a Dask cluster. What is made never depends on it.
+
+No process is ever forked: one that has run torch has threads which a fork loses and then waits for, for ever.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from multiprocessing import resource_tracker
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from trajvit.settings import InputError, Settings
+
+ANSWER_WITHIN_S = 10  # a Dask scheduler, and the first of its workers
+ENDED_WITH_PARENT_S = 0.1
+
+
+class Labour(Settings):
+    """Who makes the shards; it never changes what is made."""
+
+    workers: int | None = Field(None, ge=1, le=1024)
+    backend: Literal["loky", "dask"] = "loky"
+    scheduler: str | None = Field(None, description="address of a Dask scheduler, such as tcp://10.0.0.1:8786")
+    part: tuple[int, int] = Field((0, 1), description="rank and number of machines")
+
+    @model_validator(mode="after")
+    def _possible(self):
+        rank, machines = self.part
+        if not 0 <= rank < machines:
+            raise ValueError(f"part {rank} of {machines} does not exist; ranks go from 0 to machines - 1")
+        if (self.backend == "dask") != (self.scheduler is not None):
+            raise ValueError("backend dask and a scheduler's address go together: give both or neither")
+        if self.backend == "dask" and find_spec("distributed") is None:
+            raise ValueError("backend dask needs the package distributed: pip install 'trajvit[dask]'")
+        return self
+
+
+Each = Callable[[Callable[[int], int], Iterable[int]], Iterator[int]]
+
+
+@contextmanager
+def crew(labour: Labour, workers: int) -> Iterator[Each]:
+    """Gives a function that does some work for each of some numbers, in any order, and yields the results as they come.
+
+    Raises `InputError` for a cluster that cannot be reached. The function raises what the work raises, and `OSError`
+    where a worker is lost.
+    """
+    if labour.backend == "dask":
+        with _cluster(labour.scheduler):
+            yield _on_cluster
+    else:
+        yield partial(_in_processes, workers) if workers > 1 else _here
+
+
+def _here(work: Callable[[int], int], numbers: Iterable[int]) -> Iterator[int]:
+    for number in numbers:
+        yield work(number)
+
+
+def _in_processes(workers: int, work: Callable[[int], int], numbers: Iterable[int]) -> Iterator[int]:
+    import joblib  # here, since most datasets are small, and starting takes as long as making one
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    loky = {"n_jobs": workers, "inner_max_num_threads": 1, "initializer": _serve, "initargs": (os.getpid(),)}
+    try:
+        with _signals_kept_from_children(), joblib.parallel_config("loky", **loky):
+            results = _parallel(work, numbers)
+        yield from results
+    except TerminatedWorkerError:
+        raise OSError("a worker process was killed from outside (out of memory?)") from None
+
+
+def _on_cluster(work: Callable[[int], int], numbers: Iterable[int]) -> Iterator[int]:
+    from distributed import CancelledError, KilledWorker
+    from distributed.comm import CommClosedError
+
+    try:
+        yield from _parallel(work, numbers)
+    except KilledWorker:
+        raise OSError("the workers of the Dask cluster were killed again and again (out of memory?)") from None
+    except (CancelledError, CommClosedError):
+        raise OSError("the Dask scheduler is gone") from None
+
+
+def _parallel(work: Callable[[int], int], numbers: Iterable[int]) -> Iterator[int]:
+    import joblib
+
+    tasks = (joblib.delayed(work)(number) for number in numbers)
+    return joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    import joblib
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=f"{ANSWER_WITHIN_S}s")
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Dask scheduler answers at {address} ({error}): check the address") from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=ANSWER_WITHIN_S)
+        except TimeoutError:
+            raise InputError(f"the Dask scheduler at {address} has no workers: start some with 'dask worker {address}'") from None
+        with joblib.parallel_config("dask"):
+            yield
+
+
+@contextmanager
+def _signals_kept_from_children() -> Iterator[None]:
+    """Processes that are started meanwhile never see Ctrl-C or SIGTERM; this one sees those that came when it is over."""
+    resource_tracker.ensure_running()  # which it would be at the first worker, and lets signals through again as it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(parent: int) -> None:
+    """What a worker does first: it leaves signals to its parent, and sees to it that it ends when its parent does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(ENDED_WITH_PARENT_S)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, name="end with parent", daemon=True).start()

@@ -1,0 +1,64 @@
+import os
+import signal
+import time
+
+import pytest
+import trajvit
+from harness import contents, end, litter, progress, quick_folder, records, run, start, wait_until
+from kill import ARGUMENTS, SAMPLES, SHARD, SHARDS, sound_so_far
+
+SOON_S = 5
+
+
+@pytest.fixture(scope="module")
+def whole():
+    with quick_folder() as root:
+        return contents(trajvit.generate(out=root, samples=SAMPLES, shard_size=SHARD, workers=1).root)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("to", ["process", "group"])
+def test_an_interrupted_run_says_so_and_is_finished_by_the_same_command(quick_path, whole, workers, number, to):
+    """As `kill` does it, or a terminal's Ctrl-C and a service manager, which signal the whole group."""
+    root = quick_path / "data"
+    command = ("generate", "--out", root, *ARGUMENTS, "--workers", workers)
+    process = start(*command)
+    wait_until(lambda: records(root), what="a first shard")
+    begun = time.monotonic()
+    os.kill(process.pid, number) if to == "process" else os.killpg(process.pid, number)
+    code, _, err = end(process)
+    assert code == 75 and time.monotonic() - begun < SOON_S
+    assert err.splitlines()[-1] == "trajvit: interrupted; the same command continues" and "Traceback" not in err, err
+    assert progress(root)["state"] == "interrupted"
+    assert 0 < records(root) < SHARDS and sound_so_far(root, whole) and not litter(root)
+    code, _, err = run(*command)
+    assert code == 0, err
+    assert contents(root) == whole and progress(root)["state"] == "done"
+
+
+def test_ctrl_c_while_workers_start_ends_without_a_word_from_them(quick_path, whole):
+    root = quick_path / "data"
+    process = start("generate", "--out", root, *ARGUMENTS, "--workers", 2)
+    wait_until(lambda: (root / "PROGRESS.json").exists(), what="a report")
+    time.sleep(0.7)  # the workers import
+    os.killpg(process.pid, signal.SIGINT)
+    code, _, err = end(process)
+    assert code == 75 and "Traceback" not in err and progress(root)["state"] == "interrupted", err
+    assert sound_so_far(root, whole) and not litter(root)
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_one_line_and_loses_nothing(quick_path, whole):
+    import psutil
+
+    root = quick_path / "data"
+    command = ("generate", "--out", root, *ARGUMENTS, "--workers", 2)
+    process = start(*command)
+    wait_until(lambda: records(root), what="a first shard")
+    workers = [child for child in psutil.Process(process.pid).children() if "popen_loky" in " ".join(child.cmdline())]
+    workers[0].kill()
+    code, _, err = end(process)
+    assert code == 1 and "a worker process was killed" in err.splitlines()[-1] and "Traceback" not in err, err
+    assert progress(root)["state"] == "failed" and sound_so_far(root, whole) and not litter(root)
+    assert run(*command)[0] == 0
+    assert contents(root) == whole

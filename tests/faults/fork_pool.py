@@ -1,7 +1,7 @@
 """The earlier attempt's loop, at its smallest: a fresh pool of forked workers a batch, torch in the parent in between.
 
-The parent's torch starts OpenMP's threads. A child that is forked after that inherits the pool's book-keeping but not its
-threads, and at its first parallel operation waits for them for ever: batch 1 is made in no time, batch 2 never.
+The parent's torch starts OpenMP's threads. A child that is forked after that inherits the book-keeping of the pool but not
+its threads, and at its first parallel operation waits for them for ever: batch 1 is made in no time, batch 2 never.
 """
 
 import multiprocessing

@@ -12,7 +12,7 @@ from trajvit.datasets.verification import verify
 from trajvit.settings import InputError
 
 DAMAGES = 200
-SAMPLES, SHARD = 30, 8
+SAMPLES, SHARD, SHARDS = 22, 8, 3
 
 
 def flip(root: Path, chance: random.Random) -> None:
@@ -44,7 +44,7 @@ def delete(root: Path, chance: random.Random) -> None:
 
 def swap_shards(root: Path, chance: random.Random) -> None:
     """Two files of one array, or of all arrays, change places."""
-    one, other = chance.sample(range(4), 2)
+    one, other = chance.sample(range(SHARDS), 2)
     arrays = ["frames", "label", "points", "pixels", "radius"]
     for array in [chance.choice([name for name in arrays if name != "label"])] if chance.random() < 0.5 else arrays:
         tail = {"frames": ".0.0.0.0", "label": "", "radius": ".0"}.get(array, ".0.0")
@@ -52,7 +52,7 @@ def swap_shards(root: Path, chance: random.Random) -> None:
 
 
 def swap_records(root: Path, chance: random.Random) -> None:
-    one, other = chance.sample(range(4), 2)
+    one, other = chance.sample(range(SHARDS), 2)
     exchange(root / record_key(one), root / record_key(other))
 
 
@@ -63,7 +63,7 @@ def swap_arrays(root: Path, chance: random.Random) -> None:
 
 
 def edit_record(root: Path, chance: random.Random) -> None:
-    path = root / record_key(chance.randrange(4))
+    path = root / record_key(chance.randrange(SHARDS))
     record = json.loads(path.read_text())
     name = chance.choice([*record, "sha256", "bytes", "note"])
     if name in ("sha256", "bytes"):

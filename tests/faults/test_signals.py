@@ -16,12 +16,18 @@ def whole():
         return contents(trajvit.generate(out=root, samples=SAMPLES, shard_size=SHARD, workers=1).root)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-@pytest.mark.parametrize("to", ["process", "group"])
-def test_an_interrupted_run_says_so_and_is_finished_by_the_same_command(quick_path, whole, workers, number, to):
-    """As `kill` does it, or a terminal's Ctrl-C and a service manager, which signal the whole group."""
-    root = quick_path / "data"
+@pytest.mark.parametrize(
+    ("workers", "name", "to"),
+    [
+        (1, "SIGTERM", "process"),  # kill
+        (2, "SIGTERM", "process"),
+        (1, "SIGINT", "group"),  # Ctrl-C in a terminal
+        (2, "SIGINT", "group"),
+        (2, "SIGTERM", "group"),  # a service manager
+    ],
+)
+def test_an_interrupted_run_says_so_and_is_finished_by_the_same_command(quick_path, whole, workers, name, to):
+    number, root = signal.Signals[name], quick_path / "data"
     command = ("generate", "--out", root, *ARGUMENTS, "--workers", workers)
     process = start(*command)
     wait_until(lambda: records(root), what="a first shard")

@@ -15,7 +15,7 @@ from trajvit.datasets.owners import here, is_gone, named, owner
 from trajvit.settings import InputError
 
 BEAT_S, STALE_S = 5.0, 30.0  # how often a lock is renewed, and when one that is not counts as abandoned
-PATIENCE, LITTLE_PATIENCE = timedelta(minutes=3), timedelta(seconds=8)
+PATIENCE, LITTLE_PATIENCE, FIRST_PATIENCE = timedelta(minutes=3), timedelta(seconds=4), timedelta(seconds=8)
 ANSWER_WITHIN_S = 20  # else the request is made again
 
 
@@ -52,7 +52,6 @@ class Bucket:
             raise InputError(
                 f"no AWS credentials for {self.place}: run 'aws configure', or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
-        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
         return S3Store.from_url(
             self.place,
             region=session.region_name or "us-east-1",
@@ -60,11 +59,15 @@ class Bucket:
             client_options={
                 "timeout": timedelta(seconds=ANSWER_WITHIN_S),
                 "connect_timeout": timedelta(seconds=5),
-                "allow_http": endpoint.startswith("http://"),
+                "allow_http": _endpoint().startswith("http://"),
             },
             retry_config={
                 "max_retries": 12,
-                "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2},
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=100),
+                    "max_backoff": min(timedelta(seconds=10), self.patience / 4),
+                    "base": 2,
+                },
                 "retry_timeout": self.patience,
             },
         )
@@ -162,7 +165,7 @@ class BucketLock:
 
         with suppress(AlreadyExistsError):
             return self._put(self.bucket, "create")
-        found = self._found()
+        found = self._found(self.bucket)
         if found is None:  # given up just now
             return self._taken()
         text, tag, written = found
@@ -172,7 +175,7 @@ class BucketLock:
         if not (holder and is_gone(*holder)):
             if abs(age) > STALE_S:
                 time.sleep(2 * BEAT_S)
-                now = self._found()
+                now = self._found(self.bucket)
             if abs(age) <= STALE_S or now is None or now[1] != tag:
                 raise InputError(
                     f"{self.bucket} is being written by {named(text)}: wait for it, or stop it and run this again "
@@ -183,11 +186,11 @@ class BucketLock:
         except PreconditionError:
             raise InputError(f"{self.bucket} was taken over by another process just now: wait for it") from None
 
-    def _found(self) -> tuple[str, str, float] | None:
+    def _found(self, bucket: Bucket) -> tuple[str, str, float] | None:
         """The lock's text, its tag and when it was written, by the bucket's clock; None where there is no lock."""
-        with self.bucket.naming(self.key, "read"):
+        with bucket.naming(self.key, "read"):
             try:
-                found = self.bucket.store.get(self.key)
+                found = bucket.store.get(self.key)
                 text = found.bytes().to_bytes().decode(errors="replace")
                 return text, found.meta["e_tag"], found.meta["last_modified"].timestamp()
             except FileNotFoundError:
@@ -201,26 +204,30 @@ class BucketLock:
             return bucket.store.put(self.key, content, mode=mode, use_multipart=False)["e_tag"]
 
     def _beat(self) -> None:
+        while self._tag is not None and not self._released.wait(BEAT_S):
+            with suppress(OSError):  # the work itself meets the same trouble and says so
+                self._tag = self._renewed(self.bucket.impatient())
+
+    def _renewed(self, bucket: Bucket) -> str | None:
+        """The new tag of our lock; None where it was taken over, while this machine slept."""
         from obstore.exceptions import PreconditionError
 
-        bucket = self.bucket.impatient()
-        while not self._released.wait(BEAT_S):
-            try:
-                self._tag = self._put(bucket, {"e_tag": self._tag})
-            except PreconditionError:
-                found = self._found()
-                if found is None or self._token not in found[0]:  # taken over while this machine slept
-                    self._tag = None
-                    return
-                self._tag = found[1]  # renewed, but the answer was lost
-            except OSError:
-                continue  # the work itself meets the same trouble and says so
+        try:
+            return self._put(bucket, {"e_tag": self._tag})
+        except PreconditionError:
+            found = self._found(bucket)
+            return found[1] if found and self._token in found[0] else None  # renewed, but the answer was lost
 
 
 def _unless_no_bucket(error: FileNotFoundError) -> None:
     """What is not there is no error, but that the whole bucket is not is one."""
     if "NoSuchBucket" in str(error):
         raise error
+
+
+def _endpoint() -> str:
+    """Where S3 is spoken, if not at Amazon."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
 
 
 def _reason(error: Exception) -> str:
@@ -232,7 +239,7 @@ def _reason(error: Exception) -> str:
         ("SignatureDoesNotMatch", "the secret key is wrong: check the AWS credentials"),
         ("AccessDenied", "access denied: these credentials may not do that"),
         ("403", "access denied: these credentials may not do that"),
-        ("error sending request", f"no answer from {os.environ.get('AWS_ENDPOINT_URL', 'S3')}"),
+        ("error sending request", f"no answer from {_endpoint() or 'S3'}"),
     ):
         if code in text:
             return meaning
@@ -248,5 +255,5 @@ def _kept(place: str, patience: timedelta) -> Bucket:
 @lru_cache(maxsize=16)
 def open_bucket(place: str) -> Bucket:
     """A bucket that has answered once."""
-    Bucket(place, LITTLE_PATIENCE).check()
+    Bucket(place, FIRST_PATIENCE).check()
     return Bucket(place)

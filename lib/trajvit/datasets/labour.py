@@ -3,6 +3,7 @@
 No process is ever forked: one that has run torch has threads which a fork loses and then waits for, for ever.
 """
 
+import logging
 import os
 import signal
 import threading
@@ -18,7 +19,7 @@ from pydantic import Field, model_validator
 
 from trajvit.settings import InputError, Settings
 
-ANSWER_WITHIN_S = 10  # a Dask scheduler, and the first of its workers
+ANSWER_WITHIN_S = 8  # a Dask scheduler, and the first of its workers
 ENDED_WITH_PARENT_S = 0.1
 
 
@@ -101,17 +102,34 @@ def _cluster(address: str) -> Iterator[None]:
     import joblib
     from distributed import Client
 
-    try:
-        client = Client(address, timeout=f"{ANSWER_WITHIN_S}s")
-    except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {address} ({error}): check the address") from None
-    with client:
+    with _quiet("distributed.client", "distributed.core", "tornado.application"):
         try:
-            client.wait_for_workers(1, timeout=ANSWER_WITHIN_S)
-        except TimeoutError:
-            raise InputError(f"the Dask scheduler at {address} has no workers: start some with 'dask worker {address}'") from None
-        with joblib.parallel_config("dask"):
-            yield
+            client = Client(address, timeout=f"{ANSWER_WITHIN_S}s")
+        except (OSError, ValueError) as error:
+            raise InputError(f"no Dask scheduler answers at {address} ({error}): check the address") from None
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=ANSWER_WITHIN_S)
+            except TimeoutError:
+                raise InputError(
+                    f"the Dask scheduler at {address} has no workers: start some with 'dask worker {address}'"
+                ) from None
+            with joblib.parallel_config("dask"):
+                yield
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Keep loggers from printing what arrives here as an exception and is said in one line."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class Telling:
     def __enter__(self) -> "Telling":
         try:
             if self.folder is not None:
-                self.folder.prepare([])
+                self.folder.prepare([self.report.rpartition("/")[0]])
             self._tell()
             self._write()
             self._heart.start()

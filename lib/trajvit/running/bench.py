@@ -28,12 +28,12 @@ COLD_SAMPLES = 30_000
 FEWEST = 1024
 
 
-def bench_generate(samples: int = 1_000_000) -> dict[str, float]:
+def bench_generate(samples: int = 1_000_000, formats: tuple[str, ...] = FORMATS) -> dict[str, float]:
     """How fast clips are made, in `textbook` worlds.
 
     In memory, one process: `in_memory_per_s` against `loop_per_s`, a straightforward program that draws a frame at a
     time, and `fill_per_s`, the rate at which the same bytes of fresh memory are filled with a constant; the same pair
-    for the larger formats. To disk, compressed, checksummed and recorded: `workers_1_per_s` and `workers_2_per_s` at
+    for the other `formats`. To disk, compressed, checksummed and recorded: `workers_1_per_s` and `workers_2_per_s` at
     `samples` clips, with `bytes_per_sample`. `cold_30000_s` is the command for 30,000 clips, process start included,
     `warm_30000_s` the same in a running process and `write_30000_s` the writing of the same files, with fsync, alone.
     For training, `load_30000_s` loads 30,000 clips and `stream_per_s` streams `samples`, shuffled, as if they did not fit.
@@ -45,7 +45,7 @@ def bench_generate(samples: int = 1_000_000) -> dict[str, float]:
     result: dict[str, float] = {"cores": os.cpu_count() or 1, "samples": samples}
     with tempfile.TemporaryDirectory(prefix="trajvit-bench-") as folder:
         result |= _to_disk(Path(folder), samples)
-    for format in FORMATS:
+    for format in formats:
         world = WorldConfig.named(format)
         prefix = "" if format == "compact" else f"{format}_"
         result |= {f"{prefix}in_memory_per_s": in_memory_rate(world), f"{prefix}fill_per_s": fill_rate(world)}
@@ -55,7 +55,7 @@ def bench_generate(samples: int = 1_000_000) -> dict[str, float]:
         "workers_2_over_1": result["workers_2_per_s"] / result["workers_1_per_s"],
         "warm_over_write": result["warm_30000_s"] / result["write_30000_s"],
     }
-    for prefix in ("", *(f"{format}_" for format in FORMATS[1:])):
+    for prefix in ("", *(f"{format}_" for format in formats[1:])):
         result[f"{prefix}in_memory_over_fill"] = result[f"{prefix}in_memory_per_s"] / result[f"{prefix}fill_per_s"]
     return {name: float(f"{value:.4g}") for name, value in result.items()}
 

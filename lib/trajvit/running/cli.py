@@ -201,3 +201,25 @@ def bench_generate_command(samples: int) -> int:
 
     print(json.dumps(bench_generate(samples)))
     return 0
+
+
+@bench.command("train")
+def bench_train_command() -> int:
+    """How fast both stages learn, nano and small, and what share of the machine's peak that is."""
+    import json
+
+    from trajvit.running.bench_model import bench_train
+
+    print(json.dumps(bench_train()))
+    return 0
+
+
+@bench.command("decode")
+def bench_decode_command() -> int:
+    """How fast clips are decoded in 12 steps, against token by token."""
+    import json
+
+    from trajvit.running.bench_model import bench_decode
+
+    print(json.dumps(bench_decode()))
+    return 0

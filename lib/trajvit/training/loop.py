@@ -97,8 +97,70 @@ def make_optimizers(objective: Objective, config: FitConfig) -> list[torch.optim
     return optimizers
 
 
-def _rows(objective: Objective, config: FitConfig, step: int) -> Int[Tensor, " B"]:
-    return batch_rows(objective.samples, config.batch_size, config.seed, step, objective.block)
+class Training:
+    """A training under way: the objective, its optimizers and the moving average of its model, which go on together."""
+
+    def __init__(self, objective: Objective, config: FitConfig):
+        self.config, self.objective, self.model = config, objective, objective.model
+        self.accelerator = Accelerator(mixed_precision=PRECISION)
+        self.ema = EMA(
+            self.model, beta=config.ema_decay, update_after_step=0, update_every=1, include_online_model=False, use_foreach=True
+        )
+        self.optimizers = make_optimizers(objective, config)
+        self.trained: nn.Module | None = None
+
+    def state(self) -> dict:
+        """All that a resumed training needs."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+
+    def load(self, state: dict) -> None:
+        """Take up a training where `state` was taken; before the first step."""
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+
+    def step(self, step: int) -> tuple[dict[str, Float[Tensor, ""]], float]:
+        """One step; the parts of its loss and the norm of its gradient. Raises `TrainingDiverged`.
+
+        All its randomness is drawn from (config.seed, step), so a resumed training equals an uninterrupted one.
+        """
+        config = self.config
+        if self.trained is None:
+            self.ema.to(self.accelerator.device)
+            self.trained, *self.optimizers = self.accelerator.prepare(self.objective, *self.optimizers)
+            self.trained.train()
+        torch.manual_seed(config.seed * 2**32 + step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(config, step) * group["rate"]
+        parts = self.trained(self._rows(step).to(self.accelerator.device))
+        loss = sum(parts.values())
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.trained.parameters(), config.clip_norm)
+        if not torch.isfinite(norm):
+            raise TrainingDiverged(
+                f"the gradient of step {step} of the {type(self.model).__name__} is not finite (loss {loss.item():.4g}): "
+                f"lower learning_rate, now {config.learning_rate:g}"
+            )
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.ema.update()
+        return parts, float(norm)
+
+    def _rows(self, step: int) -> Int[Tensor, " B"]:
+        """The rows of a step's batch; streamed clips are told what is coming."""
+        objective, config = self.objective, self.config
+        if objective.block < objective.samples:
+            coming = step + MIXED * objective.block // config.batch_size
+            objective.clips.expect(batch_rows(objective.samples, config.batch_size, config.seed, coming, objective.block))
+        return batch_rows(objective.samples, config.batch_size, config.seed, step, objective.block)
 
 
 def fit(
@@ -113,70 +175,35 @@ def fit(
 
     Checkpoints, TensorBoard scalars and progress go to `out`. Called again with the same arguments it continues at
     the newest checkpoint, or returns at once when training is finished. `identity` says in JSON what is trained on
-    what; raises `InputError` when `out` holds another training. All randomness of a step is drawn from
-    (config.seed, step), so a resumed training equals an uninterrupted one.
+    what; raises `InputError` when `out` holds another training, `TrainingDiverged` when the loss is not finite.
     """
-    accelerator = Accelerator(mixed_precision=PRECISION)
+    training = Training(objective, config)
     identity = {"fit": config.model_dump(mode="json"), **identity}
-    ema = EMA(
-        objective.model, beta=config.ema_decay, update_after_step=0, update_every=1, include_online_model=False, use_foreach=True
-    )
-    optimizers = make_optimizers(objective, config)
     first, history = 0, {}
     if saved := load_newest(out / "checkpoints", identity):
-        first = saved["step"]
-        objective.model.load_state_dict(saved["model"])
-        ema.load_state_dict(saved["ema"])
-        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        history = saved["history"]
+        first, history = saved["step"], saved["history"]
+        training.load(saved)
     if first == config.steps:
-        return Fitted(ema.ema_model.eval(), history)
+        return Fitted(training.ema.ema_model.eval(), history)
 
-    ema.to(accelerator.device)
-    trained, *optimizers = accelerator.prepare(objective, *optimizers)
-    trained.train()
     writer = SummaryWriter(out / "tensorboard", purge_step=first)
     with Telling(f"train {name}", config.steps, "steps", open_folder(out), on_progress, done=first) as telling:
         for step in range(first, config.steps):
-            torch.manual_seed(config.seed * 2**32 + step)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate_at(config, step) * group["rate"]
-            rows = _rows(objective, config, step)
-            if objective.block < objective.samples:
-                objective.clips.expect(_rows(objective, config, step + MIXED * objective.block // config.batch_size))
-            parts = trained(rows.to(accelerator.device))
-            loss = sum(parts.values())
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(trained.parameters(), config.clip_norm)
-            if not torch.isfinite(norm):
-                raise TrainingDiverged(
-                    f"the gradient of step {step} of the {name} is not finite (loss {loss.item():.4g}): "
-                    f"lower learning_rate, now {config.learning_rate:g}"
-                )
-            for optimizer in optimizers:
-                optimizer.step()
-            ema.update()
+            parts, norm = training.step(step)
             done = step + 1
             if done % LOG_EVERY == 0 or done == config.steps:
-                scalars = {"loss": loss.item(), "gradient_norm": float(norm), "learning_rate": learning_rate_at(config, step)}
-                scalars |= {part: value.item() for part, value in parts.items()}
+                scalars = {part: value.item() for part, value in parts.items()}
+                scalars = {
+                    "loss": sum(scalars.values()),
+                    "gradient_norm": norm,
+                    "learning_rate": learning_rate_at(config, step),
+                } | scalars
                 for key, value in scalars.items():
                     writer.add_scalar(key, value, done)
                 for key, value in ({"step": float(done)} | scalars).items():
                     history.setdefault(key, []).append(value)
                 telling.advance(done, note=f"loss {scalars['loss']:.4g}")
             if done % config.checkpoint_every == 0 or done == config.steps:
-                state = {
-                    "step": done,
-                    "model": objective.model.state_dict(),
-                    "ema": ema.state_dict(),
-                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-                    "history": history,
-                }
-                save_checkpoint(out / "checkpoints", done, state, identity)
+                save_checkpoint(out / "checkpoints", done, {"step": done, "history": history} | training.state(), identity)
     writer.close()
-    return Fitted(ema.ema_model.eval(), history)
+    return Fitted(training.ema.ema_model.eval(), history)

@@ -85,7 +85,7 @@ def test_resume_after_kill_gives_the_same_bytes_at_once(server, place, whole, wo
         process = start(*command)
         wait_until(lambda: records(place) > 2, what="a few shards")
         process.kill()
-    process.communicate()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and still a zombie with its number
     assert 2 < records(place) < SHARDS and Bucket(place).sizes("_lock")
     with pytest.raises(InputError, match="incomplete"):
         trajvit.open_dataset(place)
@@ -93,6 +93,7 @@ def test_resume_after_kill_gives_the_same_bytes_at_once(server, place, whole, wo
     code, _, err = run(*command)
     assert code == 0, err
     assert time.monotonic() - begun < buckets.STALE_S / 2  # the dead owner's lock is not waited for
+    process.communicate()
     assert in_bucket(place) == whole
 
 
@@ -309,9 +310,14 @@ def test_credentials_that_are_wrong_are_said_to_be(server, place, code, said):
     assert not Bucket(place).sizes()
 
 
-def test_a_server_that_does_not_answer_is_named(server):
-    url = "http://127.0.0.1:9"
-    assert f"no answer from {url}" in refusal("s3://some-bucket/data", AWS_ENDPOINT_URL=url)
+def test_a_server_that_does_not_answer_is_named(server, place):
+    nobody, begun = "http://127.0.0.1:9", time.monotonic()
+    with server.making(slow=1, slow_s=20):
+        silent = start("generate", "--out", place, *ARGUMENTS)
+        assert f"no answer from {nobody}" in refusal(place, AWS_ENDPOINT_URL=nobody)
+        code, _, err = end(silent)
+    assert code == 2 and err.count("\n") == 1 and f"no answer from {server.url}" in err, err
+    assert time.monotonic() - begun < 15
 
 
 @pytest.mark.parametrize("place", ["s3://", "s3://A_b/x", "s3:/bucket/x", "s4://bucket/x", "gs://bucket/x"])

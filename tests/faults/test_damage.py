@@ -65,7 +65,7 @@ def swap_arrays(root: Path, chance: random.Random) -> None:
 def edit_record(root: Path, chance: random.Random) -> None:
     path = root / record_key(chance.randrange(SHARDS))
     record = json.loads(path.read_text())
-    name = chance.choice([*record, "sha256", "bytes", "note"])
+    name = chance.choice([*record, "sha256", "bytes", *["note"] * 3])
     if name in ("sha256", "bytes"):
         file = record["files"][chance.choice(list(record["files"]))]
         file[name] = file[name][::-1] if name == "sha256" else file[name] + 1

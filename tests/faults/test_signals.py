@@ -1,7 +1,9 @@
 import os
 import signal
+import subprocess
 import time
 
+import psutil
 import pytest
 import trajvit
 from harness import contents, end, litter, progress, quick_folder, records, run, start, wait_until
@@ -14,6 +16,10 @@ SOON_S = 5
 def whole():
     with quick_folder() as root:
         return contents(trajvit.generate(out=root, samples=SAMPLES, shard_size=SHARD, workers=1).root)
+
+
+def children(process: subprocess.Popen) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children()
 
 
 @pytest.mark.parametrize(
@@ -46,8 +52,8 @@ def test_an_interrupted_run_says_so_and_is_finished_by_the_same_command(quick_pa
 def test_ctrl_c_while_workers_start_ends_without_a_word_from_them(quick_path, whole):
     root = quick_path / "data"
     process = start("generate", "--out", root, *ARGUMENTS, "--workers", 2)
-    wait_until(lambda: (root / "PROGRESS.json").exists(), what="a report")
-    time.sleep(0.7)  # the workers import
+    wait_until(lambda: any("popen_loky" in " ".join(child.cmdline()) for child in children(process)), what="a worker")
+    time.sleep(0.2)  # it is reading its modules
     os.killpg(process.pid, signal.SIGINT)
     code, _, err = end(process)
     assert code == 75 and "Traceback" not in err and progress(root)["state"] == "interrupted", err
@@ -55,13 +61,11 @@ def test_ctrl_c_while_workers_start_ends_without_a_word_from_them(quick_path, wh
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_one_line_and_loses_nothing(quick_path, whole):
-    import psutil
-
     root = quick_path / "data"
     command = ("generate", "--out", root, *ARGUMENTS, "--workers", 2)
     process = start(*command)
     wait_until(lambda: records(root), what="a first shard")
-    workers = [child for child in psutil.Process(process.pid).children() if "popen_loky" in " ".join(child.cmdline())]
+    workers = [child for child in children(process) if "popen_loky" in " ".join(child.cmdline())]
     workers[0].kill()
     code, _, err = end(process)
     assert code == 1 and "a worker process was killed" in err.splitlines()[-1] and "Traceback" not in err, err

@@ -15,7 +15,7 @@ from trajvit.datasets.owners import here, is_gone, named, owner
 from trajvit.settings import InputError
 
 BEAT_S, STALE_S = 5.0, 30.0  # how often a lock is renewed, and when one that is not counts as abandoned
-PATIENCE, LITTLE_PATIENCE, FIRST_PATIENCE = timedelta(minutes=3), timedelta(seconds=4), timedelta(seconds=8)
+PATIENCE, LITTLE_PATIENCE, FIRST_PATIENCE = timedelta(minutes=3), timedelta(seconds=3), timedelta(seconds=8)
 ANSWER_WITHIN_S = 20  # else the request is made again
 
 
@@ -57,7 +57,7 @@ class Bucket:
             region=session.region_name or "us-east-1",
             credential_provider=Boto3CredentialProvider(session),
             client_options={
-                "timeout": timedelta(seconds=ANSWER_WITHIN_S),
+                "timeout": min(timedelta(seconds=ANSWER_WITHIN_S), self.patience),
                 "connect_timeout": timedelta(seconds=5),
                 "allow_http": _endpoint().startswith("http://"),
             },

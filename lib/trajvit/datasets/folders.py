@@ -136,7 +136,7 @@ class Disk:
         Its holder clears away the temporary files of dead processes, first and last.
         """
         with self._being_prepared():
-            file = open(self.place / "_lock" / name, "a+")  # noqa: SIM115
+            file = open(self.place / "_lock" / name, "a+", errors="replace")  # noqa: SIM115
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,6 +145,8 @@ class Disk:
                 raise InputError(
                     f"{self.place} is being written by {named(file.read())}: wait for it, or stop it and run this again"
                 ) from None
+            except OSError as error:  # some network disks cannot
+                raise OSError(f"{self.place} cannot be locked ({error.strerror})") from error
             self._clear_temporary()  # before anything is written: it may be what fills the disk
             with self._being_prepared():
                 os.ftruncate(file.fileno(), 0)

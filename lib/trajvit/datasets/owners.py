@@ -18,8 +18,10 @@ def is_gone(host: str, pid: int) -> bool:
         return False
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # dead, but its parent has not asked for it yet
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
         return True
+    except psutil.AccessDenied:
+        return False
 
 
 def owner(text: str) -> tuple[str, int] | None:

@@ -43,7 +43,7 @@ def test_digits_and_tokens_are_two_ways_to_say_the_same(tokens):
 def test_digits_are_those_of_the_quantizer():
     tokenizer = Tokenizer(TokenizerConfig())
     tokens = torch.arange(1000)
-    assert torch.equal(to_digits(tokens, (8, 5, 5, 5)), tokenizer.quantizer.indices_to_level_indices(tokens).long())
+    assert torch.equal(to_digits(tokens, (8, 5, 5, 5)), tokenizer.quantizer.quantizer.indices_to_level_indices(tokens).long())
 
 
 def test_attention_is_scaled_dot_product_attention():

@@ -24,6 +24,6 @@ def test_enough_machines_are_named_to_be_done_within_an_hour():
 
 def test_speed_stands_between_its_baseline_and_its_limit():
     speed = {"in_memory_per_s": 300.0, "workers_1_per_s": 20.0, "workers_2_per_s": 30.0, "loop_per_s": 3.0, "fill_per_s": 900.0}
-    scored = score_speed(speed | {"bytes_per_sample": 440.0, "peak_memory_mb": 500.0})
+    scored = score_speed(speed | {"bytes_per_sample": 440.0})
     assert scored["in_memory"].baselines == {"loop": 3.0} and scored["in_memory"].limit == 900.0
     assert scored["to_disk_2_processes"].value == 30.0 and scored["bytes_per_clip"].unit == "bytes"

@@ -52,5 +52,4 @@ def score_speed(speed: dict[str, float]) -> dict[str, Metric]:
         "to_disk_1_process": Metric(value=speed["workers_1_per_s"], unit="clips/s", baselines=loop, limit=speed["fill_per_s"]),
         "to_disk_2_processes": Metric(value=speed["workers_2_per_s"], unit="clips/s", baselines=loop, limit=speed["fill_per_s"]),
         "bytes_per_clip": Metric(value=speed["bytes_per_sample"], unit="bytes"),
-        "peak_memory": Metric(value=speed["peak_memory_mb"], unit="MB"),
     }

@@ -38,7 +38,8 @@ def bench_generate(samples: int = 1_000_000, formats: tuple[str, ...] = FORMATS)
     `warm_30000_s` the same in a running process and `write_30000_s` the writing of the same files, with fsync, alone.
     For training, `load_30000_s` loads 30,000 clips and `stream_per_s` streams `samples`, shuffled, as if they did not fit.
     `memory_30000_mb` is the largest process of the command for 30,000 clips, `peak_memory_mb` that of any number up to
-    `samples`. Raises `InputError` for too few samples to time.
+    `samples`; both are at least what the calling process holds, which Linux counts as its children's.
+    Raises `InputError` for too few samples to time.
     """
     if samples < FEWEST:
         raise InputError(f"samples = {samples} is too few to time: give at least {FEWEST}")

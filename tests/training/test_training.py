@@ -142,7 +142,9 @@ def test_the_discriminator_takes_one_step_for_each_of_the_tokenizers_and_neither
     assert copies(discriminator) != before and copies(tokenizer.model) == now
     assert set(parts) == {"loss", "gradient_norm", "telling", "restraint"}
     training.step(1)
-    steps = [float(next(iter(optimizer.state.values()))["step"]) for optimizer in (tokenizer.optimizers[0], opponent.optimizers[0])]
+    steps = [
+        float(next(iter(optimizer.state.values()))["step"]) for optimizer in (tokenizer.optimizers[0], opponent.optimizers[0])
+    ]
     assert steps == [2, 2]
 
 

@@ -158,7 +158,12 @@ class Training:
         self.config, self.objective = config, objective
         self.accelerator = Accelerator(mixed_precision=PRECISION)
         self.ema = EMA(
-            objective.model, beta=config.ema_decay, update_after_step=0, update_every=1, include_online_model=False, use_foreach=True
+            objective.model,
+            beta=config.ema_decay,
+            update_after_step=0,
+            update_every=1,
+            include_online_model=False,
+            use_foreach=True,
         )
         opponents = objective.opponents if isinstance(objective, Contested) else []
         self.players = [Player(one, config) for one in (objective, *opponents)]

@@ -52,7 +52,9 @@ class Muon(torch.optim.Optimizer):
                 alike[weight.shape].append(weight)
             for weights in alike.values():
                 rows, columns = weights[0].flatten(1).shape
-                updates = orthogonalized(torch.stack([self._momentum(weight, group["momentum"]).flatten(1) for weight in weights]))
+                updates = orthogonalized(
+                    torch.stack([self._momentum(weight, group["momentum"]).flatten(1) for weight in weights])
+                )
                 rate = 0.2 * max(rows, columns) ** 0.5 * group["lr"]
                 for weight, update in zip(weights, updates, strict=True):
                     weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update.view_as(weight), alpha=rate)

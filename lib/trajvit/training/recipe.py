@@ -23,7 +23,7 @@ from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import Settings
 from trajvit.training.loop import FitConfig, Fitted, fit
-from trajvit.training.objectives import Fooling, MaskedModelling, Naming, Perceptual, Reconstruction, Telling
+from trajvit.training.objectives import COMMIT_PARTS, Fooling, MaskedModelling, Naming, Perceptual, Reconstruction, Telling
 from trajvit.worlds.config import ClipShape
 from trajvit.worlds.families import NAMES
 
@@ -33,6 +33,8 @@ class Recipe(Settings):
 
     size: Literal["nano", "small", "base", "large"] = "nano"
     quantizer: Literal["fsq", "vq", "lfq"] = "fsq"
+    one_softmax: bool = Field(False, description="predict a token as one of all codes, not digit by digit")
+    loss_parts: tuple[Literal["refine", "mask", "reconstruct"], ...] = Field(COMMIT_PARTS, description="of COMMIT's three")
     tokenizer_steps: int = Field(1500, ge=1)
     tokenizer_batch: int = Field(16, ge=1)
     transformer_steps: int = Field(2500, ge=1)
@@ -59,7 +61,8 @@ class Recipe(Settings):
 
     def of_tokenizer(self) -> dict:
         """The part that decides the first stage, as JSON: the second stage may change without it being trained again."""
-        return {name: value for name, value in self.model_dump(mode="json").items() if not name.startswith("transformer_")}
+        second = {"one_softmax", "loss_parts", "transformer_steps", "transformer_batch"}
+        return self.model_dump(mode="json", exclude=second)
 
     def models(self, world: ClipShape) -> tuple[TokenizerConfig, TransformerConfig]:
         """The two configurations for clips of a shape. Raises `InputError` when the clips do not divide into tokens."""
@@ -68,9 +71,8 @@ class Recipe(Settings):
         tokenizer = TokenizerConfig.named(
             self.size, frames=frames, height=height, width=width, channels=channels, quantizer=quantizer
         )
-        transformer = TransformerConfig.named(
-            self.size, grid=tokenizer.grid, levels=tokenizer.quantizer.digits, classes=len(NAMES), tasks=len(TASKS)
-        )
+        levels = (tokenizer.codes,) if self.one_softmax else tokenizer.quantizer.digits
+        transformer = TransformerConfig.named(self.size, grid=tokenizer.grid, levels=levels, classes=len(NAMES), tasks=len(TASKS))
         return tokenizer, transformer
 
 
@@ -96,15 +98,7 @@ def train(
     clips = load_clips(dataset, samples)
     data = dataset.config.origin | {"samples": len(clips)}
     tokenizer = train_tokenizer(recipe, tokenizer_config, clips, data, root, on_progress)
-    torch.manual_seed(recipe.seed)
-    transformer = fit(
-        "transformer",
-        MaskedModelling(MaskedTransformer(transformer_config), tokenizer.model, clips),
-        recipe.fit(recipe.transformer_steps, recipe.transformer_batch, recipe.learning_rate),
-        {"data": data, "recipe": recipe.model_dump(mode="json"), "transformer": transformer_config.model_dump(mode="json")},
-        root / "transformer",
-        on_progress,
-    )
+    transformer = train_transformer(recipe, transformer_config, tokenizer.model, clips, data, root, on_progress)
     model = MAGVIT(tokenizer.model, transformer.model, NAMES)
     model.save_pretrained(root)
     history = {"tokenizer": tokenizer.history, "transformer": transformer.history}
@@ -152,6 +146,27 @@ def train_tokenizer(
         recipe.fit(recipe.tokenizer_steps, recipe.tokenizer_batch, rate),
         identity,
         root / "tokenizer",
+        on_progress,
+    )
+
+
+def train_transformer(
+    recipe: Recipe,
+    config: TransformerConfig,
+    tokenizer: Tokenizer,
+    clips: ClipSet | ClipStream,
+    data: dict,
+    root: Path,
+    on_progress: Listener,
+) -> Fitted:
+    """The second stage, on the tokens of the first."""
+    torch.manual_seed(recipe.seed)
+    return fit(
+        "transformer",
+        MaskedModelling(MaskedTransformer(config), tokenizer, clips, recipe.loss_parts),
+        recipe.fit(recipe.transformer_steps, recipe.transformer_batch, recipe.learning_rate),
+        {"data": data, "recipe": recipe.model_dump(mode="json"), "transformer": config.model_dump(mode="json")},
+        root / "transformer",
         on_progress,
     )
 

@@ -116,7 +116,7 @@ def test_a_loss_that_is_not_finite_names_its_batch_and_keeps_the_checkpoint_befo
     calm, seen = objectives.reconstruction_loss, iter(range(100))
     monkeypatch.setattr(objectives, "reconstruction_loss", lambda *a: calm(*a) * (math.nan if next(seen) == 4 else 1))
     batch = ", ".join(map(str, batch_rows(16, TINY["tokenizer_batch"], 0, 4).tolist()))
-    with pytest.raises(TrainingDiverged, match=f"step 4 is not finite .reconstruction nan; samples {batch}"):
+    with pytest.raises(TrainingDiverged, match=f"step 4 is not finite .reconstruction nan, .*; samples {batch}"):
         train(Recipe(**TINY), data, tmp_path / "interrupted")
     assert (tmp_path / "interrupted" / "tokenizer" / "checkpoints" / "step_00000004").is_dir()
     monkeypatch.undo()

@@ -53,6 +53,7 @@ TOKENIZERS = (
     Variation("tokenizer", "VQ", {"quantizer": "vq"}),
     Variation("tokenizer", "LFQ", {"quantizer": "lfq"}),
     Variation("tokenizer", "no foreground weight", {"foreground_weight": 0.0}),
+    Variation("tokenizer", "centres of light not learnt from", {"tokenizer_light": 0.0}),
     Variation("tokenizer", "with GAN loss, R1", {"gan_weight": 0.1}),
     Variation("tokenizer", "with GAN loss, LeCam", {"gan_weight": 0.1, "gan_restraint": "lecam"}),
     Variation("tokenizer", "with perceptual loss", {"perceptual_weight": 0.1}),
@@ -63,6 +64,8 @@ TRANSFORMERS = (
     Variation("transformer", "one softmax over 1000 codes", {"one_softmax": True}),
     Variation("transformer", "loss on masked tokens only", {"loss_parts": ("mask",)}),
     Variation("transformer", "loss on masked tokens, reconstruct", {"loss_parts": ("mask", "reconstruct")}),
+    Variation("transformer", "centres of light not learnt from", {"transformer_light": 0.0}),
+    Variation("transformer", "nor in its tokens", {"transformer_light": 0.0, "tokenizer_light": 0.0}),
     Variation("transformer", "on VQ's tokens, one softmax", {"quantizer": "vq"}),
     Variation("transformer", "on LFQ's tokens, two digits", {"quantizer": "lfq"}),
 )
@@ -121,15 +124,15 @@ class Laboratory:
 
     def measured(self, seed: int) -> Iterator[tuple[Variation, dict[str, float]]]:
         """Each variation with its metrics."""
-        tokenizers: dict[str, Tokenizer] = {}
+        tokenizers: dict[str, Tokenizer] = {}  # by what decides them
         for variation in TOKENIZERS:
             tokenizer = self._train_tokenizer(seed, variation)
-            if set(variation.recipe) <= {"quantizer"}:
-                tokenizers[self._recipe(seed, variation).quantizer] = tokenizer
+            tokenizers[str(self._recipe(seed, variation).of_tokenizer())] = tokenizer
             yield variation, self._of_tokenizer(tokenizer)
         models = []
         for variation in TRANSFORMERS:
-            models.append(self._train_transformer(seed, variation, tokenizers[self._recipe(seed, variation).quantizer]))
+            tokenizer = tokenizers[str(self._recipe(seed, variation).of_tokenizer())]
+            models.append(self._train_transformer(seed, variation, tokenizer))
             yield variation, self._of_model(models[-1])
         for variation in DECODINGS:
             yield variation, self._of_decoding(models[0], **variation.decoding)

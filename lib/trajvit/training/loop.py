@@ -48,9 +48,9 @@ class FitConfig(Settings):
 class Objective(Protocol):
     """A module that holds a model and computes its loss on training samples given by their rows.
 
-    Calling it gives the parts of the loss by name; the loss is their sum. `model` is what is trained and what EMA
-    averages; `matrices` are its hidden weights and kernels that Muon trains, all else is AdamW's. Rows come in `batch_rows`' order by
-    blocks of `block` samples; where that is fewer than `samples`, `clips` are streamed and told what is coming.
+    Calling it gives the parts of the loss by name; the loss is their sum. `model` is what EMA averages; `matrices` are the
+    hidden weights and kernels that Muon trains, all else is AdamW's. Rows come in `batch_rows`' order by blocks of `block`
+    samples; where that is fewer than `samples`, `clips` are streamed and told what is coming.
     """
 
     model: nn.Module
@@ -88,13 +88,20 @@ def learning_rate_at(config: FitConfig, step: int) -> float:
     return config.learning_rate * (1 + math.cos(math.pi * (step - warmup) / max(config.steps - warmup, 1))) / 2
 
 
+def own_weights(objective: Objective) -> list[nn.Parameter]:
+    """The weights that an objective's own steps change: neither frozen nor an opponent's."""
+    opponents = objective.opponents if isinstance(objective, Contested) else []
+    theirs = {id(weight) for opponent in opponents for weight in opponent.parameters()}
+    return [weight for weight in objective.parameters() if weight.requires_grad and id(weight) not in theirs]
+
+
 def make_optimizers(objective: Objective, config: FitConfig) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the objective's hidden matrices and kernels where there are any.
 
     Each group's `rate` is its learning rate as a multiple of the schedule's.
     """
     muon = {id(weight) for weight in objective.matrices}
-    others = [weight for weight in objective.model.parameters() if id(weight) not in muon]
+    others = [weight for weight in own_weights(objective) if id(weight) not in muon]
     optimizers = [
         torch.optim.AdamW(
             [{"params": others, "rate": 1.0}], config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
@@ -110,18 +117,19 @@ class Player:
     """A model that takes steps: its objective and its optimizers."""
 
     def __init__(self, objective: Objective, config: FitConfig):
-        self.objective, self.model, self.config = objective, objective.model, config
+        self.objective, self.config = objective, config
+        self.weights = own_weights(objective)
         self.optimizers = make_optimizers(objective, config)
         self.trained: nn.Module | None = None
 
     def state(self) -> dict:
         return {
-            "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
 
     def load(self, state: dict) -> None:
-        self.model.load_state_dict(state["model"])
+        self.objective.load_state_dict(state["objective"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
 
@@ -134,14 +142,14 @@ class Player:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate_at(self.config, step) * group["rate"]
         parts = self.trained(rows.to(accelerator.device))
-        for weight in self.model.parameters():
+        for weight in self.weights:
             weight.grad = None
         loss = sum(parts.values())
         accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        norm = accelerator.clip_grad_norm_(self.weights, self.config.clip_norm)
         if not torch.isfinite(norm):
             raise TrainingDiverged(
-                f"the gradient of the {type(self.model).__name__} in step {step} is not finite "
+                f"the gradient of the {type(self.objective.model).__name__} in step {step} is not finite "
                 f"({', '.join(f'{name} {value.item():.4g}' for name, value in parts.items())}; samples "
                 f"{', '.join(map(str, rows.tolist()))}): lower learning_rate, now {self.config.learning_rate:g}, "
                 f"or look at these samples; run again to continue from the last checkpoint"

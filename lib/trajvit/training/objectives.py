@@ -15,6 +15,7 @@ from trajvit.magvit.discriminator import Discriminator, fooling_loss, telling_lo
 from trajvit.magvit.tasks import TASKS, Task, condition
 from trajvit.magvit.tokenizer import PaddedConv3d, Tokenizer, TokenizerConfig, Video, reconstruction_loss
 from trajvit.magvit.transformer import MaskedTransformer, to_digits
+from trajvit.metrics.centres import HAZE
 
 LABEL_SMOOTHING = 1e-4
 LABEL_DROPOUT = 0.1
@@ -25,16 +26,52 @@ CHUNK = 128
 COMMIT_PARTS = ("refine", "mask", "reconstruct")
 
 
+def light_centres(video: Video) -> Float[Tensor, "B T 2"]:
+    """The centre of light (x, y) of each frame, -1 to 1 across it; of light above `HAZE`, and 0 where there is none."""
+    light = (video.amax(1) - HAZE).clamp(min=0)  # (B, T, H, W)
+    across, down = (torch.linspace(-1, 1, size, device=video.device) for size in (video.shape[4], video.shape[3]))
+    sums = torch.stack([light.sum(2) @ across, light.sum(3) @ down], dim=-1)
+    return sums / light.sum((2, 3)).clamp(min=1e-3)[..., None]
+
+
+class LightReader(nn.Module):
+    """Reads the centres of light of a time slice's frames off its positions: a linear layer, averaged over them.
+
+    What it costs to be wrong makes position easy to read, in the tokenizer's codes as in the transformer's features. The
+    target is computed from the pixels; no label is used.
+    """
+
+    def __init__(self, width: int, grid: tuple[int, int, int], frames: int):
+        super().__init__()
+        self.grid, per_slice = grid, frames // grid[0]
+        self.weight = nn.Parameter(torch.zeros(grid[1] * grid[2], width, 2 * per_slice))
+
+    def forward(self, features: Float[Tensor, "B L D"], centres: Float[Tensor, "B T 2"]) -> Float[Tensor, " B"]:
+        """The mean distance along an axis of what is read from `centres`, of each sample."""
+        slices = features.float().unflatten(1, (self.grid[0], -1))  # (B, t, h w, D)
+        read = torch.einsum("btpd,pdk->btk", slices, self.weight)
+        return (read.flatten(1) - centres.flatten(1)).abs().mean(1)
+
+
 class Reconstruction(nn.Module):
     """Stage one: the tokenizer, its foreground-weighted reconstruction loss and the parts that `critics` add to it.
 
-    A critic is called with the reconstruction, not clamped, and the clip.
+    Where `light_weight` is not zero, the centre of light of each frame has to be right in the reconstruction and readable
+    from the codes. A critic is called with the reconstruction, not clamped, and the clip.
     """
 
-    def __init__(self, model: Tokenizer, clips: TrainingClips, foreground_weight: float, critics: Sequence[nn.Module] = ()):
+    def __init__(
+        self,
+        model: Tokenizer,
+        clips: TrainingClips,
+        foreground_weight: float,
+        light_weight: float = 0.0,
+        critics: Sequence[nn.Module] = (),
+    ):
         super().__init__()
-        self.model, self.clips, self.foreground_weight = model, clips, foreground_weight
+        self.model, self.clips, self.foreground_weight, self.light_weight = model, clips, foreground_weight, light_weight
         self.critics = nn.ModuleList(critics)
+        self.reader = LightReader(model.config.quantizer.features, model.config.grid, model.config.frames)
         self.samples, self.block = len(clips), clips.block
         self.matrices = [module.weight for module in model.modules() if isinstance(module, PaddedConv3d)]
 
@@ -44,6 +81,11 @@ class Reconstruction(nn.Module):
         parts = {"reconstruction": reconstruction_loss(output.float(), video, self.foreground_weight)}
         if quantized.loss is not None:
             parts["quantizer"] = quantized.loss
+        if self.light_weight:
+            centres = light_centres(video)
+            parts["light"] = self.light_weight * (light_centres(output.float()) - centres).abs().mean()
+            codes = quantized.features.flatten(2).transpose(1, 2)  # (B, L, D)
+            parts["reading"] = self.light_weight * self.reader(codes, centres).mean()
         for critic in self.critics:
             parts |= critic(output, video)
         return parts
@@ -113,17 +155,24 @@ class MaskedModelling(nn.Module):
 
     Each sample draws its task, its mask ratio and, where the class is given, whether it is dropped for guidance. The
     class is one more masked token wherever it is not given: also frame prediction learns to name it. `loss_parts` are
-    those of COMMIT's three that are learnt from.
+    those of COMMIT's three that are learnt from. Where `light_weight` is not zero, the centre of light of each frame has to
+    be readable from the features, given frames and predicted ones alike.
     Tokens of every clip are computed once, here; a condition's, which are seldom the clip's own, when they are drawn.
     """
 
     def __init__(
-        self, model: MaskedTransformer, tokenizer: Tokenizer, clips: TrainingClips, loss_parts: Sequence[str] = COMMIT_PARTS
+        self,
+        model: MaskedTransformer,
+        tokenizer: Tokenizer,
+        clips: TrainingClips,
+        loss_parts: Sequence[str] = COMMIT_PARTS,
+        light_weight: float = 0.0,
     ):
         super().__init__()
         self.model, self.clips, self.samples, self.block = model, clips, len(clips), clips.block
         self.matrices = [weight for weight in model.blocks.parameters() if weight.ndim == 2]
-        self.loss_parts = tuple(loss_parts)
+        self.loss_parts, self.light_weight = tuple(loss_parts), light_weight
+        self.reader = LightReader(model.config.width, model.config.grid, tokenizer.config.frames)
         self.tokenizer = tokenizer.requires_grad_(False).eval()
         shape = tokenizer.config
         self.register_buffer("tokens", encode_clips(tokenizer, clips), persistent=False)  # (N, L)
@@ -153,7 +202,11 @@ class MaskedModelling(nn.Module):
         negative_log_likelihood = token_loss(self.model.digit_logits, features, tokens, config.levels)  # (B, L)
         wrong_class = F.cross_entropy(class_logits.float(), label, reduction="none")
         parts = {name: (negative_log_likelihood * getattr(masked, name)).mean() for name in self.loss_parts}
-        return parts | {"class": (wrong_class * unknown).sum() / unknown.sum().clamp(min=1)}
+        parts["class"] = (wrong_class * unknown).sum() / unknown.sum().clamp(min=1)
+        if self.light_weight:
+            misread = self.reader(features, light_centres(self.clips.videos(rows.cpu()).to(rows.device)))
+            parts["reading"] = self.light_weight * (misread * inside.any(1)).mean()  # where nothing is shown, who could tell
+        return parts
 
     def _conditions(self, task: Int[Tensor, " B"], rows: Int[Tensor, " B"]) -> Int[Tensor, "B L"]:
         """The tokens of each sample's condition."""

@@ -41,6 +41,8 @@ class Recipe(Settings):
     transformer_batch: int = Field(64, ge=1)
     learning_rate: float = Field(4e-3, ge=0, le=1, description="the transformer's peak; the tokenizer's is half of it")
     foreground_weight: float = Field(6.0, ge=0)
+    tokenizer_light: float = Field(0.02, ge=0, description="weight of each frame's centre of light in stage one")
+    transformer_light: float = Field(5.0, ge=0, description="weight of each frame's centre of light in stage two")
     image_steps: int = Field(0, ge=0, description="steps of an image tokenizer, from which the video tokenizer is inflated")
     gan_weight: float = Field(0.0, ge=0, description="weight of the adversarial loss; 0.1 in the paper")
     gan_restraint: Literal["r1", "lecam"] = Field("r1", description="what holds the discriminator")
@@ -61,7 +63,7 @@ class Recipe(Settings):
 
     def of_tokenizer(self) -> dict:
         """The part that decides the first stage, as JSON: the second stage may change without it being trained again."""
-        second = {"one_softmax", "loss_parts", "transformer_steps", "transformer_batch"}
+        second = {"one_softmax", "loss_parts", "transformer_light", "transformer_steps", "transformer_batch"}
         return self.model_dump(mode="json", exclude=second)
 
     def models(self, world: ClipShape) -> tuple[TokenizerConfig, TransformerConfig]:
@@ -118,7 +120,7 @@ def train_tokenizer(
         flat = image_config(config)
         image = fit(
             "image tokenizer",
-            Reconstruction(Tokenizer(flat), SingleFrames(clips, config.frames), recipe.foreground_weight),
+            Reconstruction(Tokenizer(flat), SingleFrames(clips, config.frames), recipe.foreground_weight, recipe.tokenizer_light),
             recipe.fit(recipe.image_steps, recipe.tokenizer_batch * config.frames, rate),
             identity | {"tokenizer": flat.model_dump(mode="json")},
             root / "image_tokenizer",
@@ -142,7 +144,7 @@ def train_tokenizer(
         critics.append(Fooling(recipe.gan_weight, Telling(discriminator, clips)))
     return fit(
         "tokenizer",
-        Reconstruction(tokenizer, clips, recipe.foreground_weight, critics),
+        Reconstruction(tokenizer, clips, recipe.foreground_weight, recipe.tokenizer_light, critics),
         recipe.fit(recipe.tokenizer_steps, recipe.tokenizer_batch, rate),
         identity,
         root / "tokenizer",
@@ -163,7 +165,7 @@ def train_transformer(
     torch.manual_seed(recipe.seed)
     return fit(
         "transformer",
-        MaskedModelling(MaskedTransformer(config), tokenizer, clips, recipe.loss_parts),
+        MaskedModelling(MaskedTransformer(config), tokenizer, clips, recipe.loss_parts, recipe.transformer_light),
         recipe.fit(recipe.transformer_steps, recipe.transformer_batch, recipe.learning_rate),
         {"data": data, "recipe": recipe.model_dump(mode="json"), "transformer": config.model_dump(mode="json")},
         root / "transformer",

@@ -178,6 +178,8 @@ class MaskedModelling(nn.Module):
         self.register_buffer("tokens", encode_clips(tokenizer, clips), persistent=False)  # (N, L)
         inside = torch.stack([interior(task, shape.clip, shape.stride) for task in TASKS])
         self.register_buffer("interior", inside, persistent=False)  # (tasks, L)
+        own = torch.tensor([shows_own_tokens(task, shape) for task in TASKS])
+        self.register_buffer("own", own, persistent=False)
         self.register_buffer("shares", torch.tensor([task.share for task in TASKS]), persistent=False)
         self.register_buffer("label_given", torch.tensor([task.label == "given" for task in TASKS]), persistent=False)
         self.register_buffer("label_asked", torch.tensor([task.label == "asked" for task in TASKS]), persistent=False)
@@ -211,13 +213,13 @@ class MaskedModelling(nn.Module):
     def _conditions(self, task: Int[Tensor, " B"], rows: Int[Tensor, " B"]) -> Int[Tensor, "B L"]:
         """The tokens of each sample's condition."""
         tokens = self.tokens[rows]
-        for number in task.unique().tolist():
-            if not shows_own_tokens(TASKS[number], self.tokenizer.config):
-                chosen = task == number
-                video = self.clips.videos(rows[chosen].cpu()).to(rows.device)
-                # In float32, as at inference: a feature near the border between two codes must fall to the same side.
-                with torch.autocast(rows.device.type, enabled=False):
-                    tokens[chosen] = self.tokenizer.encode(condition(TASKS[number], video)).flatten(1)
+        encoded = ~self.own[task]
+        if encoded.any():
+            videos = self.clips.videos(rows[encoded].cpu()).to(rows.device)
+            shown = [condition(TASKS[number], video[None]) for number, video in zip(task[encoded].tolist(), videos, strict=True)]
+            # In float32, as at inference: a feature near the border between two codes must fall to the same side.
+            with torch.autocast(rows.device.type, enabled=False):
+                tokens[encoded] = self.tokenizer.encode(torch.cat(shown)).flatten(1)
         return tokens
 
     def _label_input(self, task: Int[Tensor, " B"], label: Int[Tensor, " B"]) -> Int[Tensor, " B"]:

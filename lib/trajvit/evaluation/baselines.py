@@ -65,10 +65,10 @@ def _extrapolate(frames: Frames, given: int, terms: int) -> Centres:
     ahead = np.arange(1, frames.shape[1] - given + 1)
     powers = np.vander(np.arange(1 - terms, 1), terms)
     future = np.vander(ahead, terms) @ np.linalg.inv(powers)  # (T - given, terms)
-    return _continued(centres, np.einsum("fk,nkd->nfd", future, centres[:, -terms:]), frames)
+    return continued(centres, np.einsum("fk,nkd->nfd", future, centres[:, -terms:]), frames)
 
 
-def _continued(centres: Float[np.ndarray, "N given 2"], future: Float[np.ndarray, "N ahead 2"], frames: Frames) -> Centres:
+def continued(centres: Float[np.ndarray, "N given 2"], future: Float[np.ndarray, "N ahead 2"], frames: Frames) -> Centres:
     """Found and predicted centres together; no ball leaves the frame, as all know who have seen a few clips."""
     border = np.array([frames.shape[3], frames.shape[2]]) - 1
     return np.concatenate([centres, np.clip(future, 0, border)], axis=1)
@@ -97,7 +97,7 @@ class LawExtrapolation:
         fits = [fit_law(law, seen, weight, ridge=1 / EVEN) for law in self.laws]
         paths = np.stack([fit.image(frame_times(self.config.frames))[..., :2] for fit in fits], axis=1)  # (N, laws, T, 2)
         best = np.argmin([fit.cost for fit in fits], axis=0)
-        return _continued(balls.centres, paths[np.arange(len(frames)), best, given:], frames)
+        return continued(balls.centres, paths[np.arange(len(frames)), best, given:], frames)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class NearestNeighbour:
         _, row = nearest(
             (centres - last).reshape(len(centres), -1), (self.found[:, :given] - known_last).reshape(len(self.found), -1)
         )
-        return _continued(centres, self.pixels[row, given:] - known_last[row] + last, frames)
+        return continued(centres, self.pixels[row, given:] - known_last[row] + last, frames)
 
 
 def balls_of(dataset: Dataset, samples: int | None = None) -> Balls:

@@ -80,3 +80,9 @@ def test_too_few_samples_and_features_of_another_kind_are_refused():
         broken = normal(50, np.zeros(8), 1)
         broken[3, 2] = np.nan
         kernel_distance(broken, normal(50, np.zeros(8), 1))
+
+
+def test_the_floor_is_one_of_like_with_like_where_classes_take_turns():
+    turns = np.arange(2000)[:, None] % 4 * 10.0
+    features = normal(2000, np.zeros(3), 1) + turns
+    assert beside_floor(frechet_distance, features[:500], features).floor < 1

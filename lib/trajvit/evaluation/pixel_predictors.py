@@ -94,7 +94,7 @@ class SimVP(nn.Module):
             nn.Conv2d(inner, ahead * width, 1),
         )
 
-    def forward(self, video: Video) -> Video:
+    def forward(self, video: Float[Tensor, "B C given H W"]) -> Float[Tensor, "B C ahead H W"]:
         """The frames after the given ones, not clamped to [0, 1]."""
         features = self.folding.encode(video).flatten(1, 2)
         return self.folding.decode(self.translator(features).unflatten(1, (self.ahead, -1)))
@@ -112,7 +112,7 @@ class ConvLSTM(nn.Module):
         self.folding = Folding(channels, fold, width)
         self.cells = nn.ModuleList(nn.Conv2d(2 * width, 4 * width, 3, padding=1) for _ in range(2))
 
-    def forward(self, video: Video) -> Video:
+    def forward(self, video: Float[Tensor, "B C given H W"]) -> Float[Tensor, "B C ahead H W"]:
         """The frames after the given ones, not clamped to [0, 1]."""
         features = self.folding.encode(video)
         nothing = features.new_zeros(features[:, 0].shape)

@@ -62,11 +62,12 @@ class Measured:
 def beside_floor(distance: Distance, generated: Features, real: Features) -> Measured:
     """A distance and its real-vs-real floor at the same sample size n, since both depend on it.
 
-    `real` is split into two disjoint sets, every other row, so in a balanced order both are balanced; n is what a half
-    and `generated` have both. Distances of few samples raise `InputError` as the distance does.
+    The reference is the first n of `real` and the rest the n after them, so both are balanced where `real` is in the
+    order in which it was filmed; n is what `generated` and half of `real` have both. Too few samples raise `InputError`
+    as the distance does.
     """
     samples = min(len(generated), len(real) // 2)
-    reference, rest = real[::2][:samples], real[1::2][:samples]
+    reference, rest = real[:samples], real[samples : 2 * samples]
     return Measured(distance(generated[:samples], reference), distance(rest, reference), samples)
 
 

@@ -22,6 +22,8 @@ DRAWS, STARTS = 16384, 4
 STEPS, TRIES = 40, 8
 # Width of the difference quotient and the least damping, in units of a prior's range.
 DIFFERENCE, LEAST_DAMPING = 1e-5, 1e-10
+# A step that lowers the cost by less than this share of it is the last.
+LEAST_GAIN = 1e-4
 
 
 @dataclass(frozen=True)
@@ -89,26 +91,10 @@ def fit_law(
     of its range, in ranges. No further start is tried for a clip whose cost is at most `enough`.
     """
     times = frame_times(law.frames)[: seen.shape[1]]
-    parameters, cost = np.empty((len(seen), law.low.size)), np.empty(len(seen))
     weights = np.array([weight[0], weight[0], weight[1]])
-    paths = draw_paths(law.label, law.drawn, times, law.optics)
-    _fit(
-        law.label,
-        np.ascontiguousarray(seen, np.float64),
-        times,
-        law.optics,
-        law.drawn,
-        paths,
-        law.low,
-        law.span,
-        law.free,
-        law.cyclic,
-        weights,
-        ridge,
-        enough,
-        parameters,
-        cost,
-    )
+    problem = (law.label, times, law.optics, law.low, law.span, law.free, law.cyclic, weights, float(ridge))
+    parameters, cost = np.empty((len(seen), law.low.size)), np.empty(len(seen))
+    _fit(np.ascontiguousarray(seen, np.float64), problem, law.drawn, float(enough), parameters, cost)
     return Fit(law, parameters, cost)
 
 
@@ -148,8 +134,9 @@ def _draw(label, parameters, times, optics, image):
 
 
 @njit
-def _residuals(label, q, low, span, free, cyclic, seen, times, optics, weights, ridge, p, out):
-    """Fill `out` with the weighted errors of the path at q, in units of the ranges, `p` with its parameters; their cost."""
+def _residuals(q, seen, problem, p, out):
+    """Fill `out` with the weighted errors of the path at q, in units of the ranges, `p` with its parameters; its cost."""
+    label, times, optics, low, span, free, cyclic, weights, ridge = problem
     p[:] = low + span * q
     place, total = 0, 0.0
     for k in range(times.size):
@@ -187,96 +174,103 @@ def _solve(a, b, size, x):
 
 
 @njit
-def _fit(label, seen, times, optics, drawn, paths, low, span, free, cyclic, weights, ridge, enough, parameters, cost):
-    size, rows = low.size, 3 * times.size + low.size
+def _descend(q, seen, problem):
+    """Move q to the bottom of the valley it lies in, within the bounds, and give the cost there."""
+    times, free, cyclic = problem[1], problem[5], problem[6]
+    size, rows = q.size, 3 * times.size + q.size
     error, moved, jacobian = np.empty(rows), np.empty(rows), np.empty((size, rows))
-    normal, damped, gradient, step = np.empty((size, size)), np.empty((size, size)), np.empty(size), np.empty(size)
-    q, tried, p, chosen = np.empty(size), np.empty(size), np.empty(size), np.empty(size, np.int64)
-    starts, distances = np.empty(STARTS, np.int64), np.empty(STARTS)
-    # Where a path lies is soon found by any start; its shape is what must be alike.
-    shapes = np.empty_like(paths)
-    for s in range(paths.shape[0]):
-        for axis in range(3):
-            shapes[s, :, axis] = weights[axis] * (paths[s, :, axis] - paths[s, :, axis].mean())
-    shape = np.empty((times.size, 3))
+    normal, damped, downhill, step = np.empty((size, size)), np.empty((size, size)), np.empty(size), np.empty(size)
+    tried, p, chosen = np.empty(size), np.empty(size), np.empty(size, np.int64)
+    cost, damping = _residuals(q, seen, problem, p, error), 1e-2
+    for _ in range(STEPS):
+        # Parameters that press against a bound stay there for this step.
+        active = 0
+        for j in range(size):
+            if not free[j]:
+                continue
+            before = q[j]
+            q[j] = before + DIFFERENCE
+            _residuals(q, seen, problem, p, moved)
+            q[j] = before
+            slope = 0.0
+            for row in range(rows):
+                jacobian[j, row] = (moved[row] - error[row]) / DIFFERENCE
+                slope += jacobian[j, row] * error[row]
+            if cyclic[j] or ((q[j] > 0 or slope < 0) and (q[j] < 1 or slope > 0)):
+                chosen[active], downhill[active] = j, -slope
+                active += 1
+        for a in range(active):
+            for b in range(a + 1):
+                normal[a, b] = (jacobian[chosen[a]] * jacobian[chosen[b]]).sum()
+        gain = 0.0
+        for _ in range(TRIES):
+            for a in range(active):
+                damped[a, :a] = normal[a, :a]
+                damped[a, a] = normal[a, a] * (1 + damping) + LEAST_DAMPING
+            _solve(damped, downhill, active, step)
+            tried[:] = q
+            for a in range(active):
+                j = chosen[a]
+                tried[j] = q[j] + step[a] if cyclic[j] else min(1.0, max(0.0, q[j] + step[a]))
+            there = _residuals(tried, seen, problem, p, moved)
+            if there < cost:
+                gain, cost = cost - there, there
+                q[:], error[:] = tried, moved
+                damping = max(damping / 5, 1e-9)
+                break
+            damping *= 5
+        if gain <= LEAST_GAIN * cost:
+            break
+    return cost
 
+
+@njit
+def _shape(path, weights, out):
+    """A path about its middle: where it lies is soon found from any start, its shape must be alike."""
+    for axis in range(3):
+        out[:, axis] = weights[axis] * (path[:, axis] - path[:, axis].mean())
+
+
+@njit
+def _most_alike(shapes, shape, starts):
+    """Fill `starts` with the rows of the shapes most like `shape`, -1 where there are no more."""
+    distances = np.full(starts.size, np.inf)
+    starts[:] = -1
+    for s in range(shapes.shape[0]):
+        distance = 0.0
+        for k in range(shape.shape[0]):
+            for axis in range(3):
+                distance += (shapes[s, k, axis] - shape[k, axis]) ** 2
+            if distance >= distances[-1]:
+                break
+        place = starts.size
+        while place and distance < distances[place - 1]:
+            place -= 1
+        for later in range(starts.size - 1, place, -1):
+            distances[later], starts[later] = distances[later - 1], starts[later - 1]
+        if place < starts.size:
+            distances[place], starts[place] = distance, s
+
+
+@njit
+def _fit(seen, problem, drawn, enough, parameters, cost):
+    label, times, optics, low, span = problem[:5]
+    weights = problem[7]
+    shapes = np.empty((drawn.shape[0], times.size, 3))
+    _draw(label, drawn, times, optics, shapes)
+    for s in range(drawn.shape[0]):
+        _shape(shapes[s].copy(), weights, shapes[s])
+    shape, starts, q = np.empty((times.size, 3)), np.empty(STARTS, np.int64), np.empty(low.size)
     for n in range(seen.shape[0]):
-        for axis in range(3):
-            shape[:, axis] = weights[axis] * (seen[n, :, axis] - seen[n, :, axis].mean())
-        distances[:] = np.inf
-        starts[:] = -1
-        for s in range(paths.shape[0]):
-            distance = 0.0
-            for k in range(times.size):
-                for axis in range(3):
-                    distance += (shapes[s, k, axis] - shape[k, axis]) ** 2
-                if distance >= distances[STARTS - 1]:
-                    break
-            place = STARTS
-            while place and distance < distances[place - 1]:
-                place -= 1
-            if place < STARTS:
-                for later in range(STARTS - 1, place, -1):
-                    distances[later], starts[later] = distances[later - 1], starts[later - 1]
-                distances[place], starts[place] = distance, s
-
+        _shape(seen[n], weights, shape)
+        _most_alike(shapes, shape, starts)
         cost[n] = np.inf
         for start in starts:
             if start < 0 or cost[n] <= enough:
                 break
-            for j in range(size):
+            for j in range(q.size):
                 q[j] = (drawn[start, j] - low[j]) / span[j] if span[j] > 0 else 0.0
-            now = _residuals(label, q, low, span, free, cyclic, seen[n], times, optics, weights, ridge, p, error)
-            damping = 1e-2
-            for _ in range(STEPS):
-                for j in range(size):
-                    if free[j]:
-                        before = q[j]
-                        q[j] = before + DIFFERENCE
-                        _residuals(label, q, low, span, free, cyclic, seen[n], times, optics, weights, ridge, p, moved)
-                        q[j] = before
-                        for row in range(rows):
-                            jacobian[j, row] = (moved[row] - error[row]) / DIFFERENCE
-                active = 0
-                for j in range(size):
-                    if not free[j]:
-                        continue
-                    slope = 0.0
-                    for row in range(rows):
-                        slope += jacobian[j, row] * error[row]
-                    if cyclic[j] or ((q[j] > 0 or slope < 0) and (q[j] < 1 or slope > 0)):
-                        chosen[active], gradient[active] = j, -slope
-                        active += 1
-                for a in range(active):
-                    for b in range(a + 1):
-                        total = 0.0
-                        for row in range(rows):
-                            total += jacobian[chosen[a], row] * jacobian[chosen[b], row]
-                        normal[a, b] = total
-                better = False
-                gain = 0.0
-                for _ in range(TRIES):
-                    for a in range(active):
-                        for b in range(a):
-                            damped[a, b] = normal[a, b]
-                        damped[a, a] = normal[a, a] * (1 + damping) + LEAST_DAMPING
-                    _solve(damped, gradient, active, step)
-                    tried[:] = q
-                    for a in range(active):
-                        j = chosen[a]
-                        tried[j] = q[j] + step[a]
-                        if not cyclic[j]:
-                            tried[j] = min(1.0, max(0.0, tried[j]))
-                    then = _residuals(label, tried, low, span, free, cyclic, seen[n], times, optics, weights, ridge, p, moved)
-                    if then < now:
-                        gain, now, better = now - then, then, True
-                        q[:] = tried
-                        error[:] = moved
-                        damping = max(damping / 5, 1e-9)
-                        break
-                    damping *= 5
-                if not better or gain < 1e-4 * now:
-                    break
-            if now < cost[n]:
-                cost[n] = now
+            reached = _descend(q, seen[n], problem)
+            if reached < cost[n]:
+                cost[n] = reached
                 parameters[n] = low + span * q

@@ -1,13 +1,22 @@
 import hashlib
+import json
 import math
 
 import pytest
 import torch
 import trajvit
-from trajvit.datasets.loading import batch_rows, load_clips, to_frames, to_video
+from torch import nn
+from trajvit.datasets.loading import SingleFrames, batch_rows, load_clips, to_frames, to_video
+from trajvit.magvit.classifier import VideoClassifier, perceptual_loss
+from trajvit.magvit.commit import interior
+from trajvit.magvit.discriminator import RESTRAINTS, Discriminator
+from trajvit.magvit.tasks import TASK_NAMES, TASKS, condition
+from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
+from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import InputError
 from trajvit.training.checkpoints import load_newest, save_checkpoint
-from trajvit.training.loop import FitConfig, TrainingDiverged, learning_rate_at
+from trajvit.training.loop import FitConfig, Training, TrainingDiverged, learning_rate_at
+from trajvit.training.objectives import Fooling, MaskedModelling, Perceptual, Reconstruction, Telling, shows_own_tokens
 from trajvit.training.recipe import Recipe, train
 
 TINY = {"tokenizer_steps": 6, "tokenizer_batch": 4, "transformer_steps": 6, "transformer_batch": 4, "checkpoint_every": 2}
@@ -26,11 +35,18 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("after", [3, 9])
-def test_resume_after_interruption_gives_the_same_weights(data, tmp_path, monkeypatch, after):
+EVERYTHING = TINY | {"image_steps": 4, "perceptual_weight": 0.1, "perceptual_steps": 4, "gan_weight": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "after"),
+    [(TINY, 3), (TINY, 9), (EVERYTHING, 11), (EVERYTHING | {"gan_restraint": "lecam"}, 11)],
+    ids=["first stage", "second stage", "with R1", "with LeCam"],
+)
+def test_resume_after_interruption_gives_the_same_weights(data, tmp_path, monkeypatch, recipe, after):
     import trajvit.training.loop as loop
 
-    train(Recipe(**TINY), data, tmp_path / "whole")
+    train(Recipe(**recipe), data, tmp_path / "whole")
     drawn = iter(range(100))
 
     def rows_until_killed(*arguments):
@@ -40,9 +56,9 @@ def test_resume_after_interruption_gives_the_same_weights(data, tmp_path, monkey
 
     monkeypatch.setattr(loop, "batch_rows", rows_until_killed)
     with pytest.raises(Killed):
-        train(Recipe(**TINY), data, tmp_path / "resumed")
+        train(Recipe(**recipe), data, tmp_path / "resumed")
     monkeypatch.undo()
-    train(Recipe(**TINY), data, tmp_path / "resumed")
+    train(Recipe(**recipe), data, tmp_path / "resumed")
     assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
 
 
@@ -66,8 +82,6 @@ def test_training_lowers_the_loss(data, tmp_path):
 def test_learning_rate_zero_changes_no_weight(data, tmp_path):
     trained = train(Recipe(**TINY, learning_rate=0.0), data, tmp_path).model
     torch.manual_seed(0)
-    from trajvit.magvit.tokenizer import Tokenizer
-
     fresh = Tokenizer(trained.config.tokenizer)
     assert all(torch.allclose(a, b) for a, b in zip(fresh.parameters(), trained.tokenizer.parameters(), strict=True))
 
@@ -92,8 +106,108 @@ def test_a_damaged_checkpoint_is_refused_by_name(data, tmp_path):
 
 def test_a_diverging_training_stops_and_says_what_to_do(data, tmp_path, monkeypatch):
     monkeypatch.setattr("trajvit.training.objectives.reconstruction_loss", lambda output, video, weight: output.mean() * math.inf)
-    with pytest.raises(TrainingDiverged, match="lower learning_rate"):
+    with pytest.raises(TrainingDiverged, match=r"lower learning_rate"):
         train(Recipe(**TINY), data, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_names_its_batch_and_keeps_the_checkpoint_before_it(data, tmp_path, monkeypatch):
+    import trajvit.training.objectives as objectives
+
+    calm, seen = objectives.reconstruction_loss, iter(range(100))
+    monkeypatch.setattr(objectives, "reconstruction_loss", lambda *a: calm(*a) * (math.nan if next(seen) == 4 else 1))
+    batch = ", ".join(map(str, batch_rows(16, TINY["tokenizer_batch"], 0, 4).tolist()))
+    with pytest.raises(TrainingDiverged, match=f"step 4 is not finite .reconstruction nan; samples {batch}"):
+        train(Recipe(**TINY), data, tmp_path / "interrupted")
+    assert (tmp_path / "interrupted" / "tokenizer" / "checkpoints" / "step_00000004").is_dir()
+    monkeypatch.undo()
+    train(Recipe(**TINY), data, tmp_path / "interrupted")
+    train(Recipe(**TINY), data, tmp_path / "whole")
+    assert weights(tmp_path / "interrupted") == weights(tmp_path / "whole")
+
+
+def test_the_discriminator_takes_one_step_for_each_of_the_tokenizers_and_neither_changes_the_other(data):
+    clips = load_clips(data)
+    discriminator = Discriminator(1, (8, 32, 32), RESTRAINTS["r1"](), width=8)
+    fooling = Fooling(0.1, Telling(discriminator, clips))
+    training = Training(
+        Reconstruction(Tokenizer(TokenizerConfig.named("nano")), clips, 6.0, [fooling]),
+        FitConfig(steps=4, batch_size=4, learning_rate=1e-3),
+    )
+    tokenizer, opponent = training.players
+    rows, before = batch_rows(16, 4, 0, 0), copies(discriminator)
+    tokenizer.step(training.accelerator, 0, rows)
+    assert copies(discriminator) == before
+    now = copies(tokenizer.model)
+    parts = opponent.step(training.accelerator, 0, rows)
+    assert copies(discriminator) != before and copies(tokenizer.model) == now
+    assert set(parts) == {"loss", "gradient_norm", "telling", "restraint"}
+    training.step(1)
+    steps = [
+        float(next(iter(optimizer.state.values()))["step"]) for optimizer in (tokenizer.optimizers[0], opponent.optimizers[0])
+    ]
+    assert steps == [2, 2]
+
+
+def copies(model):
+    return [weight.tolist() for weight in model.parameters()]
+
+
+def test_perceptual_features_stay_frozen(data):
+    clips, classifier = load_clips(data), VideoClassifier(1, (8, 32, 32), 4)
+    before = copies(classifier)
+    objective = Reconstruction(Tokenizer(TokenizerConfig.named("nano")), clips, 6.0, [Perceptual(1.0, classifier)])
+    parts = Training(objective, FitConfig(steps=1, batch_size=4, learning_rate=1e-2)).step(0)
+    assert parts["perceptual"] > 0 and copies(classifier) == before and not classifier.training
+    video = clips.videos(torch.arange(2))
+    assert perceptual_loss(classifier, video, video).item() == 0
+
+
+def test_every_frame_is_a_clip_of_its_own(data):
+    clips = load_clips(data)
+    frames = SingleFrames(clips, 8)
+    assert len(frames) == 8 * 16 and frames.labels[8:16].unique().tolist() == [clips.labels[1].item()]
+    assert torch.equal(frames.videos(torch.tensor([9, 15, 16]))[:, :, 0], clips.videos()[[1, 1, 2], :, [1, 7, 0]])
+
+
+def test_a_training_says_what_its_weights_are_the_result_of(data, tmp_path):
+    train(Recipe(**TINY), data, tmp_path)
+    manifest = json.loads((tmp_path / "training.json").read_text())
+    assert manifest["recipe"] == Recipe(**TINY).model_dump(mode="json") and manifest["data"]["samples"] == 16
+    assert manifest["libraries"]["torch"].startswith("2.13.0")
+    assert manifest["last"]["transformer"]["step"] == 6
+
+
+@pytest.mark.parametrize("padding", ["causal", "same"])
+@pytest.mark.parametrize("task", TASKS, ids=TASK_NAMES)
+def test_a_task_shows_own_tokens_just_where_its_condition_has_them(task, padding):
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(TokenizerConfig.named("nano", padding=padding)).eval()
+    config, video = tokenizer.config, torch.rand(4, 1, 8, 32, 32)
+    inside = interior(task, config.clip, config.stride)
+    shown, own = (tokenizer.encode(clip).flatten(1)[:, inside] for clip in (condition(task, video), video))
+    assert shows_own_tokens(task, config) == torch.equal(shown, own)
+
+
+def test_the_loss_of_masked_modelling_is_the_one_that_is_worked_out_by_hand(data, monkeypatch):
+    """A model that knows nothing: each digit costs the log of its levels, spread over the three parts by the mask."""
+    clips = load_clips(data)
+    tokenizer = Tokenizer(TokenizerConfig.named("nano"))
+    config = TransformerConfig(grid=(4, 4, 4), levels=(8, 5, 5, 5), classes=4, tasks=11)
+    model = MaskedTransformer(config)
+    for head in (*model.digit_heads.heads, model.class_head):
+        nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)
+    objective = MaskedModelling(model, tokenizer, clips)
+    objective.shares = torch.tensor([float(name == "FP") for name in TASK_NAMES])
+    monkeypatch.setattr("trajvit.training.objectives.WHOLLY_MASKED", 1.1)  # all samples
+    parts = objective(torch.arange(4))
+    nothing_known = math.log(8) + 3 * math.log(5)
+    assert parts["refine"].item() == pytest.approx(nothing_known / 2, rel=1e-5)  # the given half of the positions
+    assert parts["mask"].item() == pytest.approx(nothing_known / 2, rel=1e-5)
+    assert parts["reconstruct"].item() == 0
+    assert parts["class"].item() == pytest.approx(math.log(4), rel=1e-5)
+    mask_only = MaskedModelling(model, tokenizer, clips, loss_parts=("mask",))
+    mask_only.shares = objective.shares
+    assert set(mask_only(torch.arange(4))) == {"mask", "class"}
 
 
 def test_checkpoints_are_whole_and_only_the_newest_are_kept(tmp_path):

@@ -92,7 +92,27 @@ class ClipStream:
         return self._shards[shard]
 
 
-TrainingClips = ClipSet | ClipStream
+class SingleFrames:
+    """Every frame of `clips` as a clip of one frame: row `T i + k` is frame k of clip i."""
+
+    def __init__(self, clips: "ClipSet | ClipStream", frames: int):
+        self.clips, self.frames = clips, frames
+        self.block, self.labels = clips.block * frames, clips.labels.repeat_interleave(frames)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C 1 H W"]:
+        chosen = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows
+        clips = self.clips.videos(chosen // self.frames)
+        return clips[torch.arange(len(chosen)), :, chosen % self.frames, None]
+
+    def expect(self, rows: Int[Tensor, " B"]) -> None:
+        """Begin to read what a coming batch needs."""
+        self.clips.expect(rows // self.frames)
+
+
+TrainingClips = ClipSet | ClipStream | SingleFrames
 
 
 def load_clips(dataset: Dataset, samples: int | None = None, memory_bytes: int | None = None) -> TrainingClips:

@@ -10,6 +10,7 @@ from trajvit.datasets.loading import to_frames, to_video
 from trajvit.evaluation.baselines import blank, constant_velocity, copy_last
 from trajvit.evaluation.judge import Judge
 from trajvit.evaluation.measure import Metric
+from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tasks import given_frames
 from trajvit.metrics.centres import ball_centres, centre_error
@@ -81,11 +82,11 @@ class Prediction:
     error_by_frame: dict[str, Float[np.ndarray, " T"]]  # mean centre error in px of MAGVIT and of the baselines
 
 
-def score_prediction(model: MAGVIT, clips: Clips) -> Prediction:
-    """Predict the second half of every clip's frames from the first, greedily; errors are over the predicted frames."""
+def score_prediction(model: MAGVIT, clips: Clips, decoding: DecodingConfig = GREEDY) -> Prediction:
+    """Predict the second half of every clip's frames from the first; errors are over the predicted frames."""
     given = given_frames(clips.frames.shape[1])
     video = to_video(clips.frames)
-    frames = to_frames(model.predict(video[:, :, :given]))
+    frames = to_frames(model.predict(video[:, :, :given], decoding=decoding))
     copied = copy_last(clips.frames, given)
     error = {
         "magvit": centre_error(frames, clips.pixels),
@@ -119,13 +120,15 @@ class Generation:
     judged: Int[np.ndarray, " N"]
 
 
-def score_generation(model: MAGVIT, judge: Judge, clips: Clips, samples: int, seed: int = 0) -> Generation:
+def score_generation(
+    model: MAGVIT, judge: Judge, clips: Clips, samples: int, seed: int = 0, decoding: DecodingConfig = SAMPLING
+) -> Generation:
     """Generate clips of every class in turn; does the independent judge see the class that was asked for?
 
     The limit is how often the judge agrees with the labels of the real `clips`.
     """
     labels = np.arange(samples) % len(NAMES)
-    video = model.generate(torch.from_numpy(labels), seed=seed).cpu()
+    video = model.generate(torch.from_numpy(labels), seed, decoding).cpu()
     judged = judge.classify(video).numpy()
     real = float((judge.classify(to_video(clips.frames)).numpy() == clips.label).mean())
     frames = to_frames(video)

@@ -94,7 +94,11 @@ class TokenizerConfig(Settings):
 
 class PaddedConv3d(nn.Conv3d):
     """A 3-D convolution, stride 1, that keeps the size: `front` and `back` frames of zeros in time, as many rows and
-    columns on either side in space."""
+    columns on either side in space.
+
+    The zeros are put there before the convolution: PyTorch 2.13's bfloat16 gradient of a conv3d that pads by itself comes
+    out infinite every other time on a CPU.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: Stride, front: int, back: int):
         super().__init__(channels_in, channels_out, kernel)

@@ -4,6 +4,7 @@ import html
 from collections.abc import Iterable, Sequence
 
 from trajvit.datasets.verification import CENTRE_PX, Verification
+from trajvit.evaluation.ablations import Ablated
 from trajvit.evaluation.costs import Cost
 from trajvit.evaluation.gate import Row
 from trajvit.evaluation.ladder import Rung
@@ -76,6 +77,27 @@ def ladder_table(rungs: Sequence[Rung]) -> Table:
         for rung in rungs
     ]
     return Table(["training clips", *(name.replace("_", " ") for name in rungs[0].metrics)], rows)
+
+
+def ablations_table(rows: Sequence[Ablated]) -> Table:
+    """One row a variation: each metric's mean over the seeds and, against the recipe that heads its group, the interval of
+    the difference; marked where that interval holds no zero."""
+    names = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    recipes: dict[str, Ablated] = {}
+    cells = []
+    for row in rows:
+        recipe = recipes.setdefault(row.group, row)
+        cells.append([row.group, row.name, *(_compared(row, recipe, name) for name in names)])
+    return Table(["", "variation", *(name.replace("_", " ") for name in names)], cells)
+
+
+def _compared(row: Ablated, recipe: Ablated, name: str) -> str:
+    if name not in row.metrics:
+        return ""
+    low, high = row.ci95(name) if row is recipe else row.difference_ci95(name, recipe)
+    if row is recipe:
+        return f"{_figure(row.mean(name))} ({_figure(low)} to {_figure(high)})"
+    return f"{_figure(row.mean(name))} ({low:+.2g} to {high:+.2g}){'' if low <= 0 <= high else ' *'}"
 
 
 def integrity_table(found: dict[str, Verification]) -> Table:

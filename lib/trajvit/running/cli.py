@@ -188,38 +188,60 @@ def run_command(parameters: str, changes: tuple[str, ...], only: tuple[str, ...]
 
 @commands.group("bench")
 def bench() -> None:
-    """Measure this machine; each prints one JSON line."""
+    """Measure this machine, or the recipe; each prints one JSON line."""
 
 
 @bench.command("generate")
 @click.option("--samples", default=1_000_000, show_default=True, help="clips written to disk, several times over")
-def bench_generate_command(samples: int) -> int:
+def bench_generate_command(samples: int) -> None:
     """How fast clips are made, in memory and on disk, against a plain loop and against filling memory."""
-    import json
-
     from trajvit.running.bench import bench_generate
 
-    print(json.dumps(bench_generate(samples)))
-    return 0
+    _print_json(bench_generate(samples))
 
 
 @bench.command("train")
-def bench_train_command() -> int:
+def bench_train_command() -> None:
     """How fast both stages learn, nano and small, and what share of the machine's peak that is."""
-    import json
-
     from trajvit.running.bench_model import bench_train
 
-    print(json.dumps(bench_train()))
-    return 0
+    _print_json(bench_train())
 
 
 @bench.command("decode")
-def bench_decode_command() -> int:
+def bench_decode_command() -> None:
     """How fast clips are decoded in 12 steps, against token by token."""
-    import json
-
     from trajvit.running.bench_model import bench_decode
 
-    print(json.dumps(bench_decode()))
-    return 0
+    _print_json(bench_decode())
+
+
+@bench.command("ablate")
+@click.option("--samples", default=4000, show_default=True, help="training clips")
+@click.option("--eval-samples", default=500, show_default=True, help="clips of the val stream")
+@click.option("--variety", type=click.Choice(["textbook", "varied"]), default="textbook", show_default=True)
+@click.option("--tokenizer-steps", default=300, show_default=True)
+@click.option("--transformer-steps", default=600, show_default=True)
+@click.option("--batch", default=32, show_default=True, help="of both stages")
+@click.option("--judge-steps", default=400, show_default=True, help="training steps of the judge of generated clips")
+@click.option("--generated", default=256, show_default=True, help="clips generated a variation")
+@click.option("--seeds", default=3, show_default=True, help="trainings a variation, 2 to 10")
+@click.option("--out", default="data/ablations", show_default=True, help="folder of the clips and trainings; it resumes")
+@click.option("--to", default="reports/ablations.json", show_default=True, help="the file that notebook 03 shows")
+def bench_ablate_command(samples: int, eval_samples: int, variety: str, out: str, to: str, **budget) -> None:
+    """What each part of the recipe is worth: equal budgets, one change each, several seeds."""
+    from trajvit.evaluation.ablations import Budget, ablate, write_ablations
+    from trajvit.running.places import place
+
+    chosen, root, say = Budget(**budget), place(out), Lines()
+    train = generate(out=root / "train", samples=samples, variety=variety, on_progress=say)
+    val = generate(out=root / "val", samples=eval_samples, variety=variety, split="val", on_progress=say)
+    found = ablate(chosen, train, val, root / "trainings", say)
+    write_ablations(place(to), chosen, train, found)
+    _print_json({f"{row.group}: {row.name}": {name: row.mean(name) for name in row.metrics} for row in found})
+
+
+def _print_json(measured: dict) -> None:
+    import json
+
+    print(json.dumps(measured))

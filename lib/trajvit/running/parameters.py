@@ -8,13 +8,14 @@ import yaml
 from pydantic import Field, model_validator
 
 from trajvit.running.places import place
-from trajvit.settings import InputError, Settings
+from trajvit.settings import InputError
 from trajvit.training.recipe import Recipe
 from trajvit.worlds.config import WorldConfig
 
 
-class Parameters(Settings):
-    """What a run can be told. The defaults are smoke-size: they show that everything works, in seconds."""
+class Parameters(Recipe):
+    """What a run can be told: the recipe, its data and its notebooks. The defaults are smoke-size: they show that
+    everything works, in seconds."""
 
     samples: int = Field(64, ge=4, description="training clips")
     eval_samples: int = Field(32, ge=4, description="clips of the val stream, and of the test stream")
@@ -23,13 +24,10 @@ class Parameters(Settings):
     seed: int = Field(0, ge=0, lt=2**31)
     data_dir: str = Field("data/smoke", description="holds the datasets train, val and test")
     run_dir: str = Field("reports/runs/interactive", description="holds what a run makes; set by the runner")
-    size: Literal["nano", "small", "base", "large"] = Field("nano", description="size of MAGVIT")
-    quantizer: Literal["fsq", "vq", "lfq"] = "fsq"
     tokenizer_steps: int = Field(12, ge=1)
     tokenizer_batch: int = Field(8, ge=1)
     transformer_steps: int = Field(12, ge=1)
     transformer_batch: int = Field(8, ge=1)
-    learning_rate: float = Field(4e-3, ge=0, le=1, description="peak rate of the transformer; the tokenizer takes half of it")
     judge_steps: int = Field(12, ge=1, description="training steps of the independent 3-D CNN")
     generated: int = Field(16, ge=4, description="clips generated for scoring")
     enforce_gate: bool = Field(False, description="does a NO-GO stop the run")
@@ -52,7 +50,7 @@ class Parameters(Settings):
 
     def recipe(self) -> Recipe:
         """How MAGVIT is trained."""
-        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields if name in type(self).model_fields})
+        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
 
     def data(self, split: str) -> Path:
         """Where the dataset of a split is."""

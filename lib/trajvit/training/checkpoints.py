@@ -11,6 +11,7 @@ from trajvit.datasets.files import sync_folder, write_json
 from trajvit.settings import InputError
 
 KEEP = 2
+FORMAT_VERSION = 2
 
 
 def save_checkpoint(folder: Path, step: int, state: dict, identity: dict) -> None:
@@ -27,7 +28,7 @@ def save_checkpoint(folder: Path, step: int, state: dict, identity: dict) -> Non
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        write_json(temporary / "identity.json", identity)
+        write_json(temporary / "identity.json", {"format_version": FORMAT_VERSION} | identity)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
     except BaseException:
@@ -52,7 +53,7 @@ def load_newest(folder: Path, identity: dict) -> dict | None:
     except Exception as error:  # torch.load raises many kinds for a damaged file
         reason = str(error).splitlines()[0]
         raise InputError(f"checkpoint {found[-1]} cannot be read ({reason}): delete that folder and run again") from None
-    if saved != (asked := json.loads(json.dumps(identity))):
+    if saved != (asked := json.loads(json.dumps({"format_version": FORMAT_VERSION} | identity))):
         raise InputError(f"{folder} belongs to another training ({_difference(saved, asked)}): name another folder or delete it")
     return state
 

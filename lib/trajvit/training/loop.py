@@ -18,6 +18,7 @@ from trajvit.datasets.loading import MIXED, TrainingClips, batch_rows
 from trajvit.datasets.progress import Listener, Telling, silent
 from trajvit.settings import Settings
 from trajvit.training.checkpoints import load_newest, save_checkpoint
+from trajvit.training.muon import Muon
 
 LOG_EVERY = 10
 PRECISION = "bf16"
@@ -47,9 +48,9 @@ class FitConfig(Settings):
 class Objective(Protocol):
     """A module that holds a model and computes its loss on training samples given by their rows.
 
-    Calling it gives the parts of the loss by name; the loss is their sum. `model` is what EMA averages;
-    `matrices` are the hidden weights that Muon trains, all else is AdamW's. Rows come in `batch_rows`' order by blocks
-    of `block` samples; where that is fewer than `samples`, `clips` are streamed and told what is coming.
+    Calling it gives the parts of the loss by name; the loss is their sum. `model` is what is trained and what EMA
+    averages; `matrices` are its hidden weights and kernels that Muon trains, all else is AdamW's. Rows come in `batch_rows`' order by
+    blocks of `block` samples; where that is fewer than `samples`, `clips` are streamed and told what is coming.
     """
 
     model: nn.Module
@@ -59,6 +60,16 @@ class Objective(Protocol):
     matrices: list[nn.Parameter]
 
     def __call__(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]: ...
+
+
+@runtime_checkable
+class Contested(Protocol):
+    """An objective with opponents: other objectives, whose models take a step after each of this one's, on the same rows.
+
+    They are parts of this objective's module and move to a device with it; only their own steps change their models.
+    """
+
+    opponents: list[Objective]
 
 
 @dataclass(frozen=True)
@@ -78,12 +89,12 @@ def learning_rate_at(config: FitConfig, step: int) -> float:
 
 
 def make_optimizers(objective: Objective, config: FitConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon (Jordan et al. 2024; arXiv:2502.16982) for the objective's hidden matrices where there are any.
+    """AdamW, and Muon for the objective's hidden matrices and kernels where there are any.
 
     Each group's `rate` is its learning rate as a multiple of the schedule's.
     """
     muon = {id(weight) for weight in objective.matrices}
-    others = [weight for weight in objective.parameters() if id(weight) not in muon]
+    others = [weight for weight in objective.model.parameters() if id(weight) not in muon]
     optimizers = [
         torch.optim.AdamW(
             [{"params": others, "rate": 1.0}], config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
@@ -91,68 +102,94 @@ def make_optimizers(objective: Objective, config: FitConfig) -> list[torch.optim
     ]
     if objective.matrices:
         groups = [{"params": objective.matrices, "rate": config.muon_rate}]
-        optimizers.append(
-            torch.optim.Muon(groups, config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
-        )
+        optimizers.append(Muon(groups, config.learning_rate, config.weight_decay))
     return optimizers
 
 
-class Training:
-    """A training under way: the objective, its optimizers and the moving average of its model, which go on together."""
+class Player:
+    """A model that takes steps: its objective and its optimizers."""
 
     def __init__(self, objective: Objective, config: FitConfig):
-        self.config, self.objective, self.model = config, objective, objective.model
-        self.accelerator = Accelerator(mixed_precision=PRECISION)
-        self.ema = EMA(
-            self.model, beta=config.ema_decay, update_after_step=0, update_every=1, include_online_model=False, use_foreach=True
-        )
+        self.objective, self.model, self.config = objective, objective.model, config
         self.optimizers = make_optimizers(objective, config)
         self.trained: nn.Module | None = None
 
     def state(self) -> dict:
-        """All that a resumed training needs."""
         return {
             "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
 
     def load(self, state: dict) -> None:
-        """Take up a training where `state` was taken; before the first step."""
         self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
 
-    def step(self, step: int) -> tuple[dict[str, Float[Tensor, ""]], float]:
-        """One step; the parts of its loss and the norm of its gradient. Raises `TrainingDiverged`.
-
-        All its randomness is drawn from (config.seed, step), so a resumed training equals an uninterrupted one.
-        """
-        config = self.config
+    def step(self, accelerator: Accelerator, step: int, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
+        """One step on a batch: `loss`, `gradient_norm` and the parts of the loss. Raises `TrainingDiverged`."""
         if self.trained is None:
-            self.ema.to(self.accelerator.device)
-            self.trained, *self.optimizers = self.accelerator.prepare(self.objective, *self.optimizers)
+            self.trained, *self.optimizers = accelerator.prepare(self.objective, *self.optimizers)
             self.trained.train()
-        torch.manual_seed(config.seed * 2**32 + step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(config, step) * group["rate"]
-        parts = self.trained(self._rows(step).to(self.accelerator.device))
+                group["lr"] = learning_rate_at(self.config, step) * group["rate"]
+        parts = self.trained(rows.to(accelerator.device))
+        for weight in self.model.parameters():
+            weight.grad = None
         loss = sum(parts.values())
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.trained.parameters(), config.clip_norm)
+        accelerator.backward(loss)
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         if not torch.isfinite(norm):
             raise TrainingDiverged(
-                f"the gradient of step {step} of the {type(self.model).__name__} is not finite (loss {loss.item():.4g}): "
-                f"lower learning_rate, now {config.learning_rate:g}"
+                f"the gradient of the {type(self.model).__name__} in step {step} is not finite "
+                f"({', '.join(f'{name} {value.item():.4g}' for name, value in parts.items())}; samples "
+                f"{', '.join(map(str, rows.tolist()))}): lower learning_rate, now {self.config.learning_rate:g}, "
+                f"or look at these samples; run again to continue from the last checkpoint"
             )
         for optimizer in self.optimizers:
             optimizer.step()
+        return {"loss": loss, "gradient_norm": norm} | parts
+
+
+class Training:
+    """A training under way: the model, its opponents, and the moving average of the model's weights."""
+
+    def __init__(self, objective: Objective, config: FitConfig):
+        self.config, self.objective = config, objective
+        self.accelerator = Accelerator(mixed_precision=PRECISION)
+        self.ema = EMA(
+            objective.model,
+            beta=config.ema_decay,
+            update_after_step=0,
+            update_every=1,
+            include_online_model=False,
+            use_foreach=True,
+        )
+        opponents = objective.opponents if isinstance(objective, Contested) else []
+        self.players = [Player(one, config) for one in (objective, *opponents)]
+
+    def state(self) -> dict:
+        """All that a resumed training needs."""
+        return {"ema": self.ema.state_dict(), "players": [player.state() for player in self.players]}
+
+    def load(self, state: dict) -> None:
+        """Take up a training where `state` was taken; before the first step."""
+        self.ema.load_state_dict(state["ema"])
+        for player, saved in zip(self.players, state["players"], strict=True):
+            player.load(saved)
+
+    def step(self, step: int) -> dict[str, Float[Tensor, ""]]:
+        """One step of each player: `loss` and `gradient_norm` of the model's, and the parts of all losses.
+
+        All randomness is drawn from (config.seed, step), so a resumed training equals an uninterrupted one. Raises
+        `TrainingDiverged`.
+        """
+        torch.manual_seed(self.config.seed * 2**32 + step)
+        self.ema.to(self.accelerator.device)
+        rows = self._rows(step)
+        scalars = [player.step(self.accelerator, step, rows) for player in self.players]
         self.ema.update()
-        return parts, float(norm)
+        return {name: value for of_player in reversed(scalars) for name, value in of_player.items()}
 
     def _rows(self, step: int) -> Int[Tensor, " B"]:
         """The rows of a step's batch; streamed clips are told what is coming."""
@@ -189,15 +226,11 @@ def fit(
     writer = SummaryWriter(out / "tensorboard", purge_step=first)
     with Telling(f"train {name}", config.steps, "steps", open_folder(out), on_progress, done=first) as telling:
         for step in range(first, config.steps):
-            parts, norm = training.step(step)
+            measured = training.step(step)
             done = step + 1
             if done % LOG_EVERY == 0 or done == config.steps:
-                scalars = {part: value.item() for part, value in parts.items()}
-                scalars = {
-                    "loss": sum(scalars.values()),
-                    "gradient_norm": norm,
-                    "learning_rate": learning_rate_at(config, step),
-                } | scalars
+                scalars = {name: value.item() for name, value in measured.items()}
+                scalars["learning_rate"] = learning_rate_at(config, step)
                 for key, value in scalars.items():
                     writer.add_scalar(key, value, done)
                 for key, value in ({"step": float(done)} | scalars).items():

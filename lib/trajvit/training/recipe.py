@@ -1,23 +1,29 @@
 """Both stages of MAGVIT, one after the other: from a dataset to a saved model."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import Field
+from torch import nn
 
-from trajvit.datasets.loading import load_clips
+from trajvit.datasets.files import write_json
+from trajvit.datasets.loading import ClipSet, ClipStream, SingleFrames, load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
+from trajvit.magvit.classifier import VideoClassifier
+from trajvit.magvit.discriminator import RESTRAINTS, Discriminator
+from trajvit.magvit.inflation import image_config, inflate
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.quantizers import KINDS
 from trajvit.magvit.tasks import TASKS
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import Settings
-from trajvit.training.loop import FitConfig, fit
-from trajvit.training.objectives import MaskedModelling, Reconstruction
+from trajvit.training.loop import FitConfig, Fitted, fit
+from trajvit.training.objectives import COMMIT_PARTS, Fooling, MaskedModelling, Naming, Perceptual, Reconstruction, Telling
 from trajvit.worlds.config import ClipShape
 from trajvit.worlds.families import NAMES
 
@@ -27,14 +33,36 @@ class Recipe(Settings):
 
     size: Literal["nano", "small", "base", "large"] = "nano"
     quantizer: Literal["fsq", "vq", "lfq"] = "fsq"
+    one_softmax: bool = Field(False, description="predict a token as one of all codes, not digit by digit")
+    loss_parts: tuple[Literal["refine", "mask", "reconstruct"], ...] = Field(COMMIT_PARTS, description="of COMMIT's three")
     tokenizer_steps: int = Field(1500, ge=1)
     tokenizer_batch: int = Field(16, ge=1)
     transformer_steps: int = Field(2500, ge=1)
     transformer_batch: int = Field(64, ge=1)
     learning_rate: float = Field(4e-3, ge=0, le=1, description="the transformer's peak; the tokenizer's is half of it")
     foreground_weight: float = Field(6.0, ge=0)
+    image_steps: int = Field(0, ge=0, description="steps of an image tokenizer, from which the video tokenizer is inflated")
+    gan_weight: float = Field(0.0, ge=0, description="weight of the adversarial loss; 0.1 in the paper")
+    gan_restraint: Literal["r1", "lecam"] = Field("r1", description="what holds the discriminator")
+    perceptual_weight: float = Field(0.0, ge=0, description="weight of the perceptual loss; 0.1 in the paper")
+    perceptual_steps: int = Field(400, ge=1, description="steps of the classifier whose features that loss is measured in")
     checkpoint_every: int = Field(200, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
+
+    def fit(self, steps: int, batch_size: int, learning_rate: float) -> FitConfig:
+        """How a model of this recipe is trained."""
+        return FitConfig(
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=self.seed,
+            checkpoint_every=self.checkpoint_every,
+        )
+
+    def of_tokenizer(self) -> dict:
+        """The part that decides the first stage, as JSON: the second stage may change without it being trained again."""
+        second = {"one_softmax", "loss_parts", "transformer_steps", "transformer_batch"}
+        return self.model_dump(mode="json", exclude=second)
 
     def models(self, world: ClipShape) -> tuple[TokenizerConfig, TransformerConfig]:
         """The two configurations for clips of a shape. Raises `InputError` when the clips do not divide into tokens."""
@@ -43,9 +71,8 @@ class Recipe(Settings):
         tokenizer = TokenizerConfig.named(
             self.size, frames=frames, height=height, width=width, channels=channels, quantizer=quantizer
         )
-        transformer = TransformerConfig.named(
-            self.size, grid=tokenizer.grid, levels=tokenizer.quantizer.digits, classes=len(NAMES), tasks=len(TASKS)
-        )
+        levels = (tokenizer.codes,) if self.one_softmax else tokenizer.quantizer.digits
+        transformer = TransformerConfig.named(self.size, grid=tokenizer.grid, levels=levels, classes=len(NAMES), tasks=len(TASKS))
         return tokenizer, transformer
 
 
@@ -62,45 +89,93 @@ def train(
 ) -> Trained:
     """Train both stages on the first `samples` clips of `dataset` (all by default) and save the model in `out`.
 
-    Run again it continues where it stopped; a finished training is loaded, not repeated. Raises `InputError`, before
-    any training, when the clips do not fit the tokenizer or `out` holds another training.
+    Beside the weights and their config goes `training.json`, which says what they were trained on and how. Run again it
+    continues where it stopped; a finished training is loaded, not repeated. Raises `InputError`, before any training, when
+    the clips do not fit the tokenizer or `out` holds another training.
     """
     root = Path(out)
     tokenizer_config, transformer_config = recipe.models(dataset.config.world)
     clips = load_clips(dataset, samples)
-    shared = {"seed": recipe.seed, "checkpoint_every": recipe.checkpoint_every}
-    tokenizer_fit = FitConfig(
-        steps=recipe.tokenizer_steps, batch_size=recipe.tokenizer_batch, learning_rate=recipe.learning_rate / 2, **shared
-    )
-    transformer_fit = FitConfig(
-        steps=recipe.transformer_steps, batch_size=recipe.transformer_batch, learning_rate=recipe.learning_rate, **shared
-    )
     data = dataset.config.origin | {"samples": len(clips)}
+    tokenizer = train_tokenizer(recipe, tokenizer_config, clips, data, root, on_progress)
+    transformer = train_transformer(recipe, transformer_config, tokenizer.model, clips, data, root, on_progress)
+    model = MAGVIT(tokenizer.model, transformer.model, NAMES)
+    model.save_pretrained(root)
+    history = {"tokenizer": tokenizer.history, "transformer": transformer.history}
+    write_json(root / "training.json", _manifest(recipe, data, history))
+    return Trained(model, history)
 
+
+def train_tokenizer(
+    recipe: Recipe, config: TokenizerConfig, clips: ClipSet | ClipStream, data: dict, root: Path, on_progress: Listener
+) -> Fitted:
+    """The first stage: inflated from an image tokenizer and judged by critics, where the recipe asks for them."""
+    identity = {"data": data, "recipe": recipe.of_tokenizer(), "tokenizer": config.model_dump(mode="json")}
+    rate = recipe.learning_rate / 2
     torch.manual_seed(recipe.seed)
-    tokenizer_identity = {
-        "data": data,
-        "foreground_weight": recipe.foreground_weight,
-        "tokenizer": tokenizer_config.model_dump(mode="json"),
-        "tokenizer_fit": tokenizer_fit.model_dump(mode="json"),
-    }
-    first = fit(
+    tokenizer = Tokenizer(config)
+    if recipe.image_steps:
+        flat = image_config(config)
+        image = fit(
+            "image tokenizer",
+            Reconstruction(Tokenizer(flat), SingleFrames(clips, config.frames), recipe.foreground_weight),
+            recipe.fit(recipe.image_steps, recipe.tokenizer_batch * config.frames, rate),
+            identity | {"tokenizer": flat.model_dump(mode="json")},
+            root / "image_tokenizer",
+            on_progress,
+        )
+        tokenizer = inflate(image.model, config)
+    critics: list[nn.Module] = []
+    if recipe.perceptual_weight:
+        classifier = VideoClassifier(config.channels, config.clip, len(NAMES))
+        seen = fit(
+            "perceptual features",
+            Naming(classifier, clips),
+            recipe.fit(recipe.perceptual_steps, 32, 2e-3),
+            identity,
+            root / "perceptual_features",
+            on_progress,
+        )
+        critics.append(Perceptual(recipe.perceptual_weight, seen.model))
+    if recipe.gan_weight:
+        discriminator = Discriminator(config.channels, config.clip, RESTRAINTS[recipe.gan_restraint]())
+        critics.append(Fooling(recipe.gan_weight, Telling(discriminator, clips)))
+    return fit(
         "tokenizer",
-        Reconstruction(Tokenizer(tokenizer_config), clips, recipe.foreground_weight),
-        tokenizer_fit,
-        tokenizer_identity,
+        Reconstruction(tokenizer, clips, recipe.foreground_weight, critics),
+        recipe.fit(recipe.tokenizer_steps, recipe.tokenizer_batch, rate),
+        identity,
         root / "tokenizer",
         on_progress,
     )
+
+
+def train_transformer(
+    recipe: Recipe,
+    config: TransformerConfig,
+    tokenizer: Tokenizer,
+    clips: ClipSet | ClipStream,
+    data: dict,
+    root: Path,
+    on_progress: Listener,
+) -> Fitted:
+    """The second stage, on the tokens of the first."""
     torch.manual_seed(recipe.seed)
-    second = fit(
+    return fit(
         "transformer",
-        MaskedModelling(MaskedTransformer(transformer_config), first.model, clips),
-        transformer_fit,
-        tokenizer_identity | {"transformer": transformer_config.model_dump(mode="json")},
+        MaskedModelling(MaskedTransformer(config), tokenizer, clips, recipe.loss_parts),
+        recipe.fit(recipe.transformer_steps, recipe.transformer_batch, recipe.learning_rate),
+        {"data": data, "recipe": recipe.model_dump(mode="json"), "transformer": config.model_dump(mode="json")},
         root / "transformer",
         on_progress,
     )
-    model = MAGVIT(first.model, second.model, NAMES)
-    model.save_pretrained(root)
-    return Trained(model, {"tokenizer": first.history, "transformer": second.history})
+
+
+def _manifest(recipe: Recipe, data: dict, history: dict[str, dict[str, list[float]]]) -> dict:
+    """What weights are the result of; the same training gives the same manifest."""
+    return {
+        "data": data,
+        "recipe": recipe.model_dump(mode="json"),
+        "libraries": {name: version(name) for name in ("trajvit", "torch", "vector-quantize-pytorch", "accelerate")},
+        "last": {stage: {name: values[-1] for name, values in scalars.items()} for stage, scalars in history.items()},
+    }

@@ -1,0 +1,201 @@
+"""What each part is worth: small trainings that differ from the recipe in one thing, on equal budgets and several seeds."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from trajvit.datasets.files import write_json
+from trajvit.datasets.loading import TrainingClips, load_clips
+from trajvit.datasets.progress import Listener, silent
+from trajvit.datasets.store import Dataset
+from trajvit.evaluation.judge import Judge, JudgeConfig, train_judge
+from trajvit.evaluation.scores import score_classification, score_generation, score_prediction, score_reconstruction
+from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig
+from trajvit.magvit.model import MAGVIT
+from trajvit.magvit.tokenizer import Tokenizer
+from trajvit.magvit.transformer import MaskedTransformer
+from trajvit.metrics.intervals import seeds_ci95
+from trajvit.settings import InputError, Settings
+from trajvit.training.recipe import Recipe, train_tokenizer, train_transformer
+from trajvit.worlds.families import NAMES
+from trajvit.worlds.film import Clips
+
+FORMAT, FORMAT_VERSION = "trajvit.ablations", 1
+
+
+class Budget(Settings):
+    """What each training may take, the same for all."""
+
+    tokenizer_steps: int = Field(300, ge=1)
+    transformer_steps: int = Field(600, ge=1)
+    batch: int = Field(32, ge=1)
+    judge_steps: int = Field(400, ge=1)
+    generated: int = Field(256, ge=4)
+    seeds: int = Field(3, ge=2, le=10)
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A change of the recipe, or of how the recipe's own model is decoded."""
+
+    group: str
+    name: str
+    recipe: dict = field(default_factory=dict)
+    decoding: dict = field(default_factory=dict)
+
+
+TOKENIZERS = (
+    Variation("tokenizer", "the recipe: FSQ, foreground weighted"),
+    Variation("tokenizer", "VQ", {"quantizer": "vq"}),
+    Variation("tokenizer", "LFQ", {"quantizer": "lfq"}),
+    Variation("tokenizer", "no foreground weight", {"foreground_weight": 0.0}),
+    Variation("tokenizer", "with GAN loss, R1", {"gan_weight": 0.1}),
+    Variation("tokenizer", "with GAN loss, LeCam", {"gan_weight": 0.1, "gan_restraint": "lecam"}),
+    Variation("tokenizer", "with perceptual loss", {"perceptual_weight": 0.1}),
+    Variation("tokenizer", "inflated from an image tokenizer", {"image_steps": 300}),
+)
+TRANSFORMERS = (
+    Variation("transformer", "the recipe: digits of FSQ; refine, mask, reconstruct"),
+    Variation("transformer", "one softmax over 1000 codes", {"one_softmax": True}),
+    Variation("transformer", "loss on masked tokens only", {"loss_parts": ("mask",)}),
+    Variation("transformer", "loss on masked tokens, reconstruct", {"loss_parts": ("mask", "reconstruct")}),
+    Variation("transformer", "on VQ's tokens, one softmax", {"quantizer": "vq"}),
+    Variation("transformer", "on LFQ's tokens, two digits", {"quantizer": "lfq"}),
+)
+SAMPLERS = ("confidence", "random", "halton")
+STEPS = (1, 2, 4, 8, 12, 24)
+DECODINGS = tuple(
+    Variation(f"decoding by {sampler}", f"{steps} steps", decoding={"sampler": sampler, "steps": steps})
+    for sampler in SAMPLERS
+    for steps in STEPS
+)
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """A variation's metrics, each a value a seed in the seeds' order."""
+
+    group: str
+    name: str
+    metrics: dict[str, list[float]]
+
+    def mean(self, metric: str) -> float:
+        return float(np.mean(self.metrics[metric]))
+
+    def ci95(self, metric: str) -> tuple[float, float]:
+        """The 95 % interval of the mean over seeds."""
+        return seeds_ci95(np.array(self.metrics[metric]))
+
+    def difference_ci95(self, metric: str, recipe: "Ablated") -> tuple[float, float]:
+        """The same, of the difference to the recipe's own, seed by seed."""
+        return seeds_ci95(np.array(self.metrics[metric]) - np.array(recipe.metrics[metric]))
+
+
+def ablate(budget: Budget, dataset: Dataset, val: Dataset, out: str | Path, on_progress: Listener = silent) -> list[Ablated]:
+    """Train and score every variation with every seed; what is finished in `out` is loaded, not repeated."""
+    judge = train_judge(JudgeConfig(steps=budget.judge_steps), dataset, Path(out) / "judge", on_progress=on_progress)
+    lab = Laboratory(budget, dataset, load_clips(dataset), val.read(), judge, Path(out), on_progress)
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for seed in range(budget.seeds):
+        for variation, metrics in lab.measured(seed):
+            for name, value in metrics.items():
+                found.setdefault((variation.group, variation.name), {}).setdefault(name, []).append(value)
+    return [Ablated(group, name, metrics) for (group, name), metrics in found.items()]
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """What all trainings share: budget, clips, the judge and a folder."""
+
+    budget: Budget
+    dataset: Dataset
+    clips: TrainingClips
+    held_out: Clips
+    judge: Judge
+    out: Path
+    on_progress: Listener
+
+    def measured(self, seed: int) -> Iterator[tuple[Variation, dict[str, float]]]:
+        """Each variation with its metrics."""
+        tokenizers: dict[str, Tokenizer] = {}
+        for variation in TOKENIZERS:
+            tokenizer = self._train_tokenizer(seed, variation)
+            if set(variation.recipe) <= {"quantizer"}:
+                tokenizers[self._recipe(seed, variation).quantizer] = tokenizer
+            yield variation, self._of_tokenizer(tokenizer)
+        models = []
+        for variation in TRANSFORMERS:
+            models.append(self._train_transformer(seed, variation, tokenizers[self._recipe(seed, variation).quantizer]))
+            yield variation, self._of_model(models[-1])
+        for variation in DECODINGS:
+            yield variation, self._of_decoding(models[0], **variation.decoding)
+
+    def _recipe(self, seed: int, variation: Variation) -> Recipe:
+        budget = self.budget
+        steps = {"tokenizer_steps": budget.tokenizer_steps, "transformer_steps": budget.transformer_steps}
+        same = {"seed": seed, "tokenizer_batch": budget.batch, "transformer_batch": budget.batch}
+        return Recipe(**steps | same | variation.recipe)
+
+    def _folder(self, seed: int, variation: Variation) -> Path:
+        return self.out / f"seed {seed}" / f"{variation.group}, {variation.name}".replace("/", " ")
+
+    def _data(self) -> dict:
+        return self.dataset.config.origin | {"samples": len(self.clips)}
+
+    def _train_tokenizer(self, seed: int, variation: Variation) -> Tokenizer:
+        recipe, folder = self._recipe(seed, variation), self._folder(seed, variation)
+        config, _ = recipe.models(self.dataset.config.world)
+        return train_tokenizer(recipe, config, self.clips, self._data(), folder, self.on_progress).model
+
+    def _train_transformer(self, seed: int, variation: Variation, tokenizer: Tokenizer) -> MAGVIT:
+        recipe, folder = self._recipe(seed, variation), self._folder(seed, variation)
+        _, config = recipe.models(self.dataset.config.world)
+        fitted = train_transformer(recipe, config, tokenizer, self.clips, self._data(), folder, self.on_progress)
+        return MAGVIT(tokenizer, fitted.model, NAMES)
+
+    def _of_tokenizer(self, tokenizer: Tokenizer) -> dict[str, float]:
+        # Only its tokenizer is asked for anything; the transformer is there because a MAGVIT has one.
+        _, config = Recipe().models(self.dataset.config.world)
+        model = MAGVIT(tokenizer, MaskedTransformer(config), NAMES)
+        metrics = score_reconstruction(model, self.held_out).metrics
+        return {name: metrics[name].value for name in ("centre_error_px", "psnr_db", "code_usage")}
+
+    def _of_model(self, model: MAGVIT) -> dict[str, float]:
+        return {
+            "prediction_px": score_prediction(model, self.held_out).metrics["centre_error_px"].value,
+            "accuracy": score_classification(model, self.judge, self.held_out).metrics["accuracy"].value,
+            "class_agreement": self._agreement(model, SAMPLING),
+        }
+
+    def _of_decoding(self, model: MAGVIT, sampler: str, steps: int) -> dict[str, float]:
+        greedy = DecodingConfig(**GREEDY.model_dump() | {"sampler": sampler, "steps": steps})
+        sampling = DecodingConfig(**SAMPLING.model_dump() | {"sampler": sampler, "steps": steps})
+        return {
+            "prediction_px": score_prediction(model, self.held_out, greedy).metrics["centre_error_px"].value,
+            "class_agreement": self._agreement(model, sampling),
+        }
+
+    def _agreement(self, model: MAGVIT, decoding: DecodingConfig) -> float:
+        generation = score_generation(model, self.judge, self.held_out, self.budget.generated, decoding=decoding)
+        return generation.metrics["class_agreement"].value
+
+
+def write_ablations(path: Path, budget: Budget, dataset: Dataset, ablated: list[Ablated]) -> None:
+    """Keep what was found, with what it was found on, as JSON."""
+    described = {"format": FORMAT, "format_version": FORMAT_VERSION, "budget": budget.model_dump(mode="json")}
+    rows = [{"group": row.group, "name": row.name, "metrics": row.metrics} for row in ablated]
+    write_json(path, described | {"data": dataset.config.origin | {"samples": len(dataset)}, "rows": rows})
+
+
+def read_ablations(path: Path) -> tuple[Budget, dict, list[Ablated]]:
+    """The budget, the data and the rows that `write_ablations` kept. Raises `InputError` for a missing or foreign file."""
+    try:
+        kept = json.loads(path.read_text())
+        assert (kept.pop("format"), kept.pop("format_version")) == (FORMAT, FORMAT_VERSION)
+    except (OSError, ValueError, KeyError, AssertionError):
+        raise InputError(f"{path} holds no ablations of this version: python -m trajvit bench ablate --to {path}") from None
+    return Budget(**kept["budget"]), kept["data"], [Ablated(**row) for row in kept["rows"]]

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import trajvit
+from trajvit.evaluation.ablations import (
+    DECODINGS,
+    TOKENIZERS,
+    TRANSFORMERS,
+    Ablated,
+    Budget,
+    ablate,
+    read_ablations,
+    write_ablations,
+)
+from trajvit.metrics.intervals import seeds_ci95
+from trajvit.reporting.tables import ablations_table
+from trajvit.settings import InputError
+
+TINY = Budget(tokenizer_steps=2, transformer_steps=2, batch=4, judge_steps=2, generated=4, seeds=2)
+
+
+@pytest.fixture(scope="module")
+def ablated(tmp_path_factory):
+    root = tmp_path_factory.mktemp("ablations")
+    train, val = (trajvit.generate(out=root / split, samples=8, split=split) for split in ("train", "val"))
+    return root, train, val, ablate(TINY, train, val, root / "trainings")
+
+
+def test_every_variation_is_trained_and_scored_with_every_seed(ablated):
+    _, _, _, rows = ablated
+    assert [(row.group, row.name) for row in rows] == [(one.group, one.name) for one in (*TOKENIZERS, *TRANSFORMERS, *DECODINGS)]
+    assert all(len(values) == 2 for row in rows for values in row.metrics.values())
+    recipe = rows[len(TOKENIZERS)]
+    one_pass = next(row for row in rows if row.group == "decoding by confidence" and row.name == "1 steps")
+    assert one_pass.metrics["prediction_px"] == recipe.metrics["prediction_px"]  # the recipe's own model, decoded as it is
+
+
+def test_what_is_finished_is_not_trained_again(ablated, monkeypatch):
+    root, train, val, rows = ablated
+    monkeypatch.setattr("trajvit.training.loop.batch_rows", None)
+    judge = train_judge(JudgeConfig(steps=TINY.judge_steps), train, root / "trainings" / "judge")
+    lab = Laboratory(TINY, train, load_clips(train), val.read(), judge, root / "trainings", silent)
+    variation, metrics = next(lab.measured(1))
+    assert variation == TOKENIZERS[0] and metrics == {name: values[1] for name, values in rows[0].metrics.items()}
+
+
+def test_what_was_found_is_kept_and_shown(ablated, tmp_path):
+    _, train, _, rows = ablated
+    write_ablations(tmp_path / "a.json", TINY, train, rows)
+    budget, data, read = read_ablations(tmp_path / "a.json")
+    assert (budget, read) == (TINY, rows) and data["samples"] == 8
+    text = str(ablations_table(rows))
+    assert "LFQ" in text and "halton" in text
+    (tmp_path / "a.json").write_text('{"format": "other"}')
+    with pytest.raises(InputError, match="bench ablate"):
+        read_ablations(tmp_path / "a.json")
+
+
+def test_a_difference_that_all_seeds_share_is_marked():
+    recipe = Ablated("g", "recipe", {"px": [1.0, 2.0, 3.0]})
+    worse = Ablated("g", "worse", {"px": [2.0, 3.0, 4.01]})
+    low, high = worse.difference_ci95("px", recipe)
+    assert low < 1.0034 < high and high - low < 0.06
+    assert str(ablations_table([recipe, worse])).splitlines()[2].endswith("*")
+
+
+def test_intervals_over_seeds_are_students():
+    low, high = seeds_ci95(np.array([1.0, 2.0, 3.0]))
+    assert (low, high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from trajvit.metrics.centres import ball_centres, centre_error
 from trajvit.metrics.codes import code_perplexity, code_usage
 from trajvit.metrics.fidelity import HIGHEST_DB, foreground_psnr, psnr
-from trajvit.metrics.intervals import bootstrap_ci95
+from trajvit.metrics.intervals import bootstrap_ci95, paired_difference
+from trajvit.settings import InputError
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.film import film
 
@@ -73,3 +74,21 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(0)
     hits = [low <= 1 <= high for low, high in (bootstrap_ci95(rng.exponential(size=200)) for _ in range(200))]
     assert 0.88 <= np.mean(hits) <= 0.99
+
+
+def test_pairing_tells_apart_what_single_intervals_cannot():
+    rng = np.random.default_rng(0)
+    hard = rng.exponential(5, size=400)
+    first, second = hard + rng.normal(0, 0.2, 400), hard + 0.1 + rng.normal(0, 0.2, 400)
+    (low, high), (other_low, other_high) = bootstrap_ci95(first), bootstrap_ci95(second)
+    difference = paired_difference(first, second)
+    assert other_low < high and low < other_high and difference.clear
+    assert difference.mean == pytest.approx(-0.1, abs=0.03) and difference.ci95[0] < difference.mean < difference.ci95[1]
+
+
+def test_a_method_does_not_differ_from_itself():
+    values = np.random.default_rng(0).normal(size=50)
+    difference = paired_difference(values, values)
+    assert difference.mean == 0 and difference.ci95 == (0, 0) and not difference.clear
+    with pytest.raises(InputError, match="on the same clips"):
+        paired_difference(values, values[1:])

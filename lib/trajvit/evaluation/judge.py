@@ -1,8 +1,12 @@
-"""An independent judge: a small 3-D CNN that names the family from pixels and knows nothing of MAGVIT."""
+"""An independent judge: a small 3-D CNN that names the family from pixels and knows nothing of MAGVIT.
+
+The one that judges generated clips is not the one that classification is compared with: train two, of different seeds.
+"""
 
 import itertools
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -50,7 +54,17 @@ class Judge(nn.Module):
     @torch.no_grad()
     def classify(self, video: Float[Tensor, "B C T H W"]) -> Int[Tensor, " B"]:
         """The likeliest class of each video in [0, 1]."""
-        return torch.cat([self(chunk).argmax(-1) for chunk in video.split(CHUNK)])
+        return self.probabilities(video).argmax(-1)
+
+    @torch.no_grad()
+    def probabilities(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
+        """How probable each class of each video in [0, 1] is."""
+        return torch.cat([self(chunk).softmax(-1) for chunk in video.split(CHUNK)])
+
+    @torch.no_grad()
+    def features(self, video: Float[Tensor, "B C T H W"]) -> Float[np.ndarray, "B D"]:
+        """What the last layer sees of each video, where distributions of clips are compared."""
+        return torch.cat([self.body(chunk) for chunk in video.split(CHUNK)]).double().numpy()
 
 
 class _Naming(nn.Module):

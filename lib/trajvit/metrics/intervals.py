@@ -1,7 +1,11 @@
 """How sure a mean over clips is."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float
+
+from trajvit.settings import InputError
 
 RESAMPLES = 2000
 # The 97.5 % point of Student's t for 1, 2, ... degrees of freedom.
@@ -20,3 +24,28 @@ def seeds_ci95(values: Float[np.ndarray, " seeds"]) -> tuple[float, float]:
     """The 95 % interval of the mean of a few trainings that differ in their seed, 2 to 10, by Student's t."""
     mean, half = values.mean(), STUDENT_T[values.size - 2] * values.std(ddof=1) / values.size**0.5
     return float(mean - half), float(mean + half)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean over clips of what one method has more than another, and its 95 % interval."""
+
+    mean: float
+    ci95: tuple[float, float]
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out zero: the two differ by more than the choice of clips explains."""
+        return self.ci95[0] > 0 or self.ci95[1] < 0
+
+
+def paired_difference(first: Float[np.ndarray, " N"], second: Float[np.ndarray, " M"], seed: int = 0) -> Difference:
+    """The bootstrap interval of the mean of `first - second`, two methods' values on the same clips in the same order.
+
+    Pairing takes out how hard each clip is, so it tells apart methods whose own intervals overlap. Raises `InputError`
+    where the clips cannot be the same.
+    """
+    if len(first) != len(second) or not len(first):
+        raise InputError(f"{len(first)} and {len(second)} values were given: pair two methods' values on the same clips")
+    apart = first.astype(np.float64) - second
+    return Difference(float(apart.mean()), bootstrap_ci95(apart, seed))

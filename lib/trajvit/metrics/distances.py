@@ -1,0 +1,102 @@
+"""How far the distribution of generated clips is from that of real ones, in features of an own network.
+
+Features are (N, D) arrays, one row a clip, all of one network. The network is ours, so no figure is comparable with a published FVD: call
+these *own-feature Fréchet video distance* and *own-feature kernel distance*, and show the floor beside them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from trajvit.metrics.neighbours import PIECE
+from trajvit.settings import InputError
+
+Features = Float[np.ndarray, "_ _"]
+Distance = Callable[[Features, Features], float]
+
+
+def frechet_distance(features: Features, others: Features) -> float:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of the means and covariances of two sets (Heusel et al., arXiv:1706.08500).
+
+    Raises `InputError` when a set has no more samples than features: its covariance would be singular.
+    """
+    _check_alike(features, others)
+    for one in (features, others):
+        if len(one) <= one.shape[1]:
+            raise InputError(
+                f"{len(one)} samples of {one.shape[1]} features were given; the Fréchet distance needs more samples than "
+                f"features: give at least {one.shape[1] + 1}, or use the kernel distance"
+            )
+    (mean, covariance), (other_mean, other_covariance) = _moments(features), _moments(others)
+    # tr (C1 C2)^(1/2) = tr (C1^(1/2) C2 C1^(1/2))^(1/2), whose argument is symmetric.
+    root = _square_root(covariance)
+    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ other_covariance @ root), 0)).sum()
+    apart = ((mean - other_mean) ** 2).sum() + np.trace(covariance) + np.trace(other_covariance) - 2 * shared
+    return max(float(apart), 0.0)
+
+
+def kernel_distance(features: Features, others: Features) -> float:
+    """The unbiased squared maximum mean discrepancy under the kernel (x.y / D + 1)^3 (Binkowski et al., arXiv:1801.01401).
+
+    It is 0 on average for two sets of one distribution, and may be negative. Raises `InputError` for fewer than two
+    samples.
+    """
+    _check_alike(features, others)
+    if min(len(features), len(others)) < 2:
+        raise InputError(f"{len(features)} and {len(others)} samples were given; the kernel distance needs two of each")
+    within = sum((_kernel_sum(one, one) - (_kernel(one, one)).sum()) / (len(one) * (len(one) - 1)) for one in (features, others))
+    return float(within - 2 * _kernel_sum(features, others) / (len(features) * len(others)))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A distance of generated from real features, and its floor: that of other real ones, as many, from the same."""
+
+    value: float
+    floor: float
+    samples: int
+
+
+def beside_floor(distance: Distance, generated: Features, real: Features) -> Measured:
+    """A distance and its real-vs-real floor at the same sample size n, since both depend on it.
+
+    The reference is the first n of `real` and the rest the n after them, so both are balanced where `real` is in the
+    order in which it was filmed; n is what `generated` and half of `real` have both. Too few samples raise `InputError`
+    as the distance does.
+    """
+    samples = min(len(generated), len(real) // 2)
+    reference, rest = real[:samples], real[samples : 2 * samples]
+    return Measured(distance(generated[:samples], reference), distance(rest, reference), samples)
+
+
+def _check_alike(features: Features, others: Features) -> None:
+    if features.shape[1] != others.shape[1]:
+        raise InputError(f"{features.shape[1]} and {others.shape[1]} features were given: compare those of one network")
+    for one in (features, others):
+        if not np.isfinite(one).all():
+            raise InputError(
+                f"{int((~np.isfinite(one)).any(axis=1).sum())} samples have features that are not finite: leave them out"
+            )
+
+
+def _moments(features: Features) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, "D D"]]:
+    features = features.astype(np.float64)
+    return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
+
+
+def _square_root(covariance: Float[np.ndarray, "D D"]) -> Float[np.ndarray, "D D"]:
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def _kernel(features: Features, others: Features) -> Float[np.ndarray, " N"]:
+    """The kernel of each row with the same row of `others`."""
+    return ((features.astype(np.float64) * others).sum(axis=1) / features.shape[1] + 1) ** 3
+
+
+def _kernel_sum(features: Features, others: Features) -> float:
+    """The sum of the kernel over all pairs."""
+    features, others = features.astype(np.float64) / features.shape[1], others.astype(np.float64)
+    return float(sum(((features[at : at + PIECE] @ others.T + 1) ** 3).sum() for at in range(0, len(features), PIECE)))

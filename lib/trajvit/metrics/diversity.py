@@ -1,0 +1,50 @@
+"""Do generated clips look real, and do they show all that real ones show? From neighbours in feature space."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from trajvit.metrics.neighbours import distances, neighbour_radius
+from trajvit.settings import InputError
+
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """`precision` and `density`: how much generated clips lie among real ones, 1 for a perfect model (density may exceed
+    it). `recall` and `coverage`: the share of real clips with a generated one near. Low recall or coverage with high
+    precision is mode collapse."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def diversity(real: Float[np.ndarray, "N D"], generated: Float[np.ndarray, "M D"], k: int = NEIGHBOURS) -> Diversity:
+    """Precision and recall (Kynkäänniemi et al., arXiv:1904.06991), density and coverage (Naeem et al., arXiv:2002.09797).
+
+    Each sample's neighbourhood reaches to its k-th nearest other sample of its own set. Raises `InputError` for sets of
+    at most k samples.
+    """
+    if min(len(real), len(generated)) <= k:
+        raise InputError(
+            f"{len(real)} real and {len(generated)} generated samples were given; {k} neighbours need {k + 1} of each"
+        )
+    real_radius, generated_radius = neighbour_radius(real, k), neighbour_radius(generated, k)
+    among, near, covered = [], [], np.zeros(len(real), bool)
+    for apart in distances(generated, real):  # (m, N)
+        inside = apart <= real_radius
+        among.append(inside.sum(axis=1))
+        covered |= inside.any(axis=0)
+    for apart in distances(real, generated):
+        near.append((apart <= generated_radius).any(axis=1))
+    neighbourhoods = np.concatenate(among)
+    return Diversity(
+        precision=float((neighbourhoods > 0).mean()),
+        recall=float(np.concatenate(near).mean()),
+        density=float(neighbourhoods.mean() / k),
+        coverage=float(covered.mean()),
+    )

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+import torch
+import trajvit
+from trajvit.datasets.loading import to_video
+from trajvit.evaluation.autoregressive import AutoregressiveConfig, train_autoregressive
+from trajvit.evaluation.baselines import centres_of, copy_last
+from trajvit.evaluation.judge import JudgeConfig, train_judge
+from trajvit.evaluation.perceptron import PerceptronConfig, train_perceptron
+from trajvit.evaluation.pixel_predictors import PixelPredictorConfig, fold_of, train_pixel_predictor
+from trajvit.magvit.model import MAGVIT
+from trajvit.magvit.tokenizer import Tokenizer
+from trajvit.magvit.transformer import MaskedTransformer
+from trajvit.metrics.distances import beside_floor, frechet_distance, kernel_distance
+from trajvit.settings import InputError
+from trajvit.training.recipe import Recipe
+from trajvit.worlds.config import ClipShape, WorldConfig
+from trajvit.worlds.families import NAMES
+from trajvit.worlds.film import film
+
+GIVEN = 4
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return trajvit.generate(out=tmp_path_factory.mktemp("data") / "train", samples=1200)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return film(WorldConfig(), 0, "test", 0, 200)
+
+
+def error(centres, clips):
+    return np.linalg.norm(centres - clips.pixels, axis=-1)[:, GIVEN:].mean()
+
+
+def blinded(frames):
+    blind = frames.copy()
+    blind[:, GIVEN:] = 0
+    return blind
+
+
+def test_the_perceptron_on_found_balls_leaves_the_simple_baselines_far_behind(data, clips, tmp_path):
+    perceptron = train_perceptron(PerceptronConfig(steps=300, batch_size=128), data, GIVEN, tmp_path)
+    predicted = perceptron(clips.frames, GIVEN)
+    assert error(predicted, clips) < 0.8
+    assert np.array_equal(predicted, perceptron(blinded(clips.frames), GIVEN))
+    with pytest.raises(InputError, match="trained on 4: train another"):
+        perceptron(clips.frames, 3)
+
+
+def test_a_finished_perceptron_is_loaded_and_another_is_refused(data, clips, tmp_path):
+    config = PerceptronConfig(steps=5)
+    first = train_perceptron(config, data, GIVEN, tmp_path)(clips.frames, GIVEN)
+    assert np.array_equal(first, train_perceptron(config, data, GIVEN, tmp_path)(clips.frames, GIVEN))
+    with pytest.raises(InputError, match="belongs to another training"):
+        train_perceptron(PerceptronConfig(steps=5, width=64), data, GIVEN, tmp_path)
+    with pytest.raises(InputError, match="leave one to predict"):
+        train_perceptron(config, data, 8, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["simvp", "convlstm"])
+def test_a_predictor_of_pixels_learns_to_move_the_ball(data, clips, tmp_path, kind):
+    config = PixelPredictorConfig(kind=kind, width=16, steps=120, batch_size=16, learning_rate=4e-3)
+    predict = train_pixel_predictor(config, data, GIVEN, tmp_path)
+    frames = predict(clips.frames, GIVEN)
+    assert np.array_equal(frames[:, :GIVEN], clips.frames[:, :GIVEN])
+    assert np.array_equal(frames, predict(blinded(clips.frames), GIVEN))
+    assert error(centres_of(predict)(clips.frames, GIVEN), clips) < 0.8 * error(centres_of(copy_last)(clips.frames, GIVEN), clips)
+    with pytest.raises(InputError, match="trained on 4 of 8: train another"):
+        predict(clips.frames, 5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fold"), [((32, 32), 4), ((64, 64), 8), ((128, 128), 16), ((36, 60), 4), ((30, 32), 2), ((33, 32), 1)]
+)
+def test_frames_of_any_shape_are_folded_evenly(shape, fold):
+    assert fold_of(ClipShape(height=shape[0], width=shape[1])) == fold
+
+
+def test_pixels_of_other_shapes_and_colours_are_predicted_too(tmp_path):
+    data = trajvit.generate(out=tmp_path / "data", samples=16, format="6x40x24x3")
+    for kind in ("simvp", "convlstm"):
+        config = PixelPredictorConfig(kind=kind, width=8, steps=2, batch_size=4)
+        predict = train_pixel_predictor(config, data, 2, tmp_path / kind)
+        assert predict(data.array("frames", 0, 5), 2).shape == (5, 6, 40, 24, 3)
+
+
+def test_the_same_tokens_are_generated_one_after_the_other(data, tmp_path):
+    tokenizer, transformer = Recipe().models(data.config.world)
+    torch.manual_seed(0)
+    magvit = MAGVIT(Tokenizer(tokenizer), MaskedTransformer(transformer), NAMES)
+    config = AutoregressiveConfig(steps=4, batch_size=8)
+    generator = train_autoregressive(config, magvit, data, tmp_path, samples=32)
+    labels = np.arange(6) % len(NAMES)
+    frames = generator.generate(labels, seed=3)
+    assert frames.shape == (6, 8, 32, 32, 1) and frames.dtype == np.uint8
+    assert np.array_equal(frames, generator.generate(labels, seed=3))
+    assert not np.array_equal(frames, generator.generate(labels, seed=4))
+    with pytest.raises(InputError, match=r"knows 0\.\.3"):
+        generator.generate(np.array([4]))
+    other = MAGVIT(Tokenizer(tokenizer), MaskedTransformer(transformer), NAMES)
+    with pytest.raises(InputError, match=r"belongs to another training \(tokens"):
+        train_autoregressive(config, other, data, tmp_path, samples=32)
+
+
+def test_two_judges_are_independent_and_their_features_tell_real_clips_from_wrong_ones(data, tmp_path):
+    judges = [train_judge(JudgeConfig(steps=steps, seed=seed), data, tmp_path / str(seed)) for seed, steps in ((0, 60), (1, 1))]
+    assert not torch.allclose(judges[0].head.weight, judges[1].head.weight, atol=0.05)
+    real, new = film(WorldConfig(), 0, "test", 0, 1200).frames, film(WorldConfig(), 0, "val", 0, 600).frames
+    assert torch.allclose(judges[0].probabilities(to_video(new[:8])).sum(-1), torch.ones(8))
+    features, good, still = (judges[0].features(to_video(frames)) for frames in (real, new, copy_last(new, 1)))
+    for distance in (frechet_distance, kernel_distance):
+        near, far = beside_floor(distance, good, features), beside_floor(distance, still, features)
+        assert far.value > 5 * max(near.value, near.floor)

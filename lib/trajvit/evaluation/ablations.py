@@ -12,8 +12,9 @@ from trajvit.datasets.files import write_json
 from trajvit.datasets.loading import TrainingClips, load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
-from trajvit.evaluation.judge import Judge, JudgeConfig, train_judge
+from trajvit.evaluation.judge import JudgeConfig, train_judge
 from trajvit.evaluation.scores import score_classification, score_generation, score_prediction, score_reconstruction
+from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tokenizer import Tokenizer
@@ -118,7 +119,7 @@ class Laboratory:
     dataset: Dataset
     clips: TrainingClips
     held_out: Clips
-    judge: Judge
+    judge: VideoClassifier
     out: Path
     on_progress: Listener
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from trajvit.evaluation.judge import Judge
 from trajvit.evaluation.measure import Metric
 from trajvit.evaluation.scores import score_classification, score_prediction, score_reconstruction
+from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.model import MAGVIT
 from trajvit.worlds.film import Clips
 
@@ -17,7 +17,7 @@ class Rung:
     metrics: dict[str, Metric]
 
 
-def score_rung(model: MAGVIT, judge: Judge, clips: Clips, samples: int) -> Rung:
+def score_rung(model: MAGVIT, judge: VideoClassifier, clips: Clips, samples: int) -> Rung:
     """Score one rung on held-out `clips`."""
     return Rung(
         samples,

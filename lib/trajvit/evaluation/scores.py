@@ -8,8 +8,8 @@ from jaxtyping import Float, Int, UInt8
 
 from trajvit.datasets.loading import to_frames, to_video
 from trajvit.evaluation.baselines import blank, constant_velocity, copy_last
-from trajvit.evaluation.judge import Judge
 from trajvit.evaluation.measure import Metric
+from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tasks import given_frames
@@ -63,7 +63,7 @@ class Classification:
     confusion: Int[np.ndarray, "K K"]  # true class, then MAGVIT's
 
 
-def score_classification(model: MAGVIT, judge: Judge, clips: Clips) -> Classification:
+def score_classification(model: MAGVIT, judge: VideoClassifier, clips: Clips) -> Classification:
     """Name the family of every whole clip, beside chance and the 3-D CNN on pixels trained on the same clips."""
     video, label = to_video(clips.frames), clips.label.astype(np.int64)
     named = model.classify(video).cpu().numpy()
@@ -121,7 +121,7 @@ class Generation:
 
 
 def score_generation(
-    model: MAGVIT, judge: Judge, clips: Clips, samples: int, seed: int = 0, decoding: DecodingConfig = SAMPLING
+    model: MAGVIT, judge: VideoClassifier, clips: Clips, samples: int, seed: int = 0, decoding: DecodingConfig = SAMPLING
 ) -> Generation:
     """Generate clips of every class in turn; does the independent judge see the class that was asked for?
 

@@ -3,6 +3,7 @@ features in which a perceptual loss is measured."""
 
 import itertools
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -25,7 +26,7 @@ class VideoClassifier(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(widths[-1] * frames * height * width, classes))
 
-    def features(self, video: Float[Tensor, "B C T H W"]) -> list[Float[Tensor, "B D t h w"]]:
+    def activations(self, video: Float[Tensor, "B C T H W"]) -> list[Float[Tensor, "B D t h w"]]:
         """What each layer makes of a video.
 
         In float32 whatever the autocast: PyTorch 2.13's bfloat16 gradient of a conv3d that pads by itself is infinite on a
@@ -41,22 +42,32 @@ class VideoClassifier(nn.Module):
 
     def forward(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Logits of the classes."""
-        return self.head(self.features(video)[-1])
+        return self.head(self.activations(video)[-1])
 
     @torch.no_grad()
     def classify(self, video: Float[Tensor, "B C T H W"]) -> Int[Tensor, " B"]:
         """The likeliest class of each video in [0, 1]."""
-        return torch.cat([self(chunk).argmax(-1) for chunk in video.split(CHUNK)])
+        return self.probabilities(video).argmax(-1)
+
+    @torch.no_grad()
+    def probabilities(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
+        """How probable each class of each video in [0, 1] is."""
+        return torch.cat([self(chunk).softmax(-1) for chunk in video.split(CHUNK)])
+
+    @torch.no_grad()
+    def features(self, video: Float[Tensor, "B C T H W"]) -> Float[np.ndarray, "B D"]:
+        """What the last layer sees of each video, where distributions of clips are compared."""
+        return torch.cat([self.activations(chunk)[-1].flatten(1) for chunk in video.split(CHUNK)]).double().numpy()
 
 
 def perceptual_loss(
     classifier: VideoClassifier, output: Float[Tensor, "B C T H W"], video: Float[Tensor, "B C T H W"]
 ) -> Float[Tensor, ""]:
-    """Squared distance of unit features, summed over channels, its mean over places and layers (arXiv:1801.03924, Eq. 1)."""
+    """Squared distance of unit activations, summed over channels, its mean over places and layers (arXiv:1801.03924, Eq. 1)."""
     with torch.no_grad():
-        wanted = classifier.features(video)
+        wanted = classifier.activations(video)
     distances = [
         (F.normalize(made, dim=1) - F.normalize(real, dim=1)).square().sum(1).mean()
-        for made, real in zip(classifier.features(output), wanted, strict=True)
+        for made, real in zip(classifier.activations(output), wanted, strict=True)
     ]
     return torch.stack(distances).mean()

@@ -6,7 +6,8 @@ from trajvit.datasets.folders import open_folder
 from trajvit.datasets.generator import generate, plan
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset, ImportedConfig, open_dataset, read_config
-from trajvit.evaluation.judge import Judge, JudgeConfig, train_judge
+from trajvit.evaluation.judge import JudgeConfig, train_judge
+from trajvit.magvit.classifier import VideoClassifier
 from trajvit.running.parameters import Parameters
 from trajvit.settings import InputError
 from trajvit.training.recipe import Recipe, Trained, train
@@ -88,7 +89,7 @@ def train_rung(parameters: Parameters, dataset: Dataset, samples: int, on_progre
     return train(recipe, dataset, parameters.run / "ladder" / str(samples), samples, on_progress)
 
 
-def independent_judge(parameters: Parameters, dataset: Dataset, on_progress: Listener = silent) -> Judge:
+def independent_judge(parameters: Parameters, dataset: Dataset, on_progress: Listener = silent) -> VideoClassifier:
     """The 3-D CNN on pixels, trained on `dataset`."""
     config = JudgeConfig(steps=parameters.judge_steps, seed=parameters.seed)
     return train_judge(config, dataset, parameters.run / "judge", on_progress=on_progress)

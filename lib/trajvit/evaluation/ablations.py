@@ -179,7 +179,7 @@ class Laboratory:
         greedy = DecodingConfig(**GREEDY.model_dump() | {"sampler": sampler, "steps": steps})
         sampling = DecodingConfig(**SAMPLING.model_dump() | {"sampler": sampler, "steps": steps})
         return {
-            "prediction_px": score_prediction(model, self.held_out, greedy).metrics["centre_error_px"].value,
+            "prediction_px": score_prediction(model, self.held_out, decoding=greedy).metrics["centre_error_px"].value,
             "class_agreement": self._agreement(model, sampling),
         }
 

@@ -1,5 +1,6 @@
 """What MAGVIT can do, measured on clips it has not seen: reconstruct, classify, predict and generate."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,12 +8,12 @@ import torch
 from jaxtyping import Float, Int, UInt8
 
 from trajvit.datasets.loading import to_frames, to_video
-from trajvit.evaluation.baselines import blank, constant_velocity, copy_last
+from trajvit.evaluation.baselines import CentrePredictor, blank, centres_of, constant_velocity, copy_last
 from trajvit.evaluation.measure import Metric
 from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig
 from trajvit.magvit.model import MAGVIT
-from trajvit.magvit.tasks import given_frames
+from trajvit.magvit.tasks import TASKS, condition, given_frames
 from trajvit.metrics.centres import ball_centres, centre_error
 from trajvit.metrics.codes import code_perplexity, code_usage
 from trajvit.metrics.fidelity import foreground_psnr, psnr
@@ -63,14 +64,17 @@ class Classification:
     confusion: Int[np.ndarray, "K K"]  # true class, then MAGVIT's
 
 
-def score_classification(model: MAGVIT, judge: VideoClassifier, clips: Clips) -> Classification:
-    """Name the family of every whole clip, beside chance and the 3-D CNN on pixels trained on the same clips."""
+def score_classification(model: MAGVIT, judge: VideoClassifier, clips: Clips, limit: float | None = None) -> Classification:
+    """Name the family of every whole clip, beside chance and the 3-D CNN on pixels trained on the same clips.
+
+    `limit` is how often the oracle names it.
+    """
     video, label = to_video(clips.frames), clips.label.astype(np.int64)
     named = model.classify(video).cpu().numpy()
     cnn = float((judge.classify(video).numpy() == label).mean())
     confusion = np.zeros((len(NAMES), len(NAMES)), np.int64)
     np.add.at(confusion, (label, named), 1)
-    accuracy = Metric.mean((named == label).astype(float), "share", {"chance": 1 / len(NAMES), "cnn_on_pixels": cnn})
+    accuracy = Metric.mean((named == label).astype(float), "share", {"chance": 1 / len(NAMES), "cnn_on_pixels": cnn}, limit)
     return Classification({"accuracy": accuracy}, confusion)
 
 
@@ -82,23 +86,37 @@ class Prediction:
     error_by_frame: dict[str, Float[np.ndarray, " T"]]  # mean centre error in px of MAGVIT and of the baselines
 
 
-def score_prediction(model: MAGVIT, clips: Clips, decoding: DecodingConfig = GREEDY) -> Prediction:
-    """Predict the second half of every clip's frames from the first; errors are over the predicted frames."""
+# What prediction stands beside everywhere; notebook 04 adds those that have to be trained.
+TRIVIAL: dict[str, CentrePredictor] = {"copy_last": centres_of(copy_last), "constant_velocity": constant_velocity}
+
+
+def score_prediction(
+    model: MAGVIT,
+    clips: Clips,
+    rivals: Mapping[str, CentrePredictor] = TRIVIAL,
+    known: Float[np.ndarray, "N ahead 2"] | None = None,
+    decoding: DecodingConfig = GREEDY,
+) -> Prediction:
+    """Predict the second half of every clip's frames from the first; errors are over the predicted frames.
+
+    `rivals` predict the ball's centres from the same frames; `known` are those of the oracle, which make the limit.
+    """
     given = given_frames(clips.frames.shape[1])
     video = to_video(clips.frames)
     frames = to_frames(model.predict(video[:, :, :given], decoding=decoding))
     copied = copy_last(clips.frames, given)
-    error = {
-        "magvit": centre_error(frames, clips.pixels),
-        "copy_last": centre_error(copied, clips.pixels),
-        "constant_velocity": np.linalg.norm(constant_velocity(clips.frames, given) - clips.pixels, axis=-1),
+    error = {"magvit": centre_error(frames, clips.pixels)} | {
+        name: np.linalg.norm(rival(clips.frames, given) - clips.pixels, axis=-1) for name, rival in rivals.items()
     }  # each (N, T)
+    limit = None
+    if known is not None:
+        found = ball_centres(clips.frames[:, :given])[0]
+        error["oracle"] = np.linalg.norm(np.concatenate([found, known], axis=1) - clips.pixels, axis=-1)
+        limit = float(error["oracle"][:, given:].mean())
     ahead = {name: values[:, given:].mean(1) for name, values in error.items()}
     truth, black = clips.frames[:, given:], blank(clips.frames[:, given:])
     metrics = {
-        "centre_error_px": Metric.mean(
-            ahead["magvit"], "px", {name: float(ahead[name].mean()) for name in ("copy_last", "constant_velocity")}
-        ),
+        "centre_error_px": Metric.mean(ahead["magvit"], "px", {name: float(ahead[name].mean()) for name in rivals}, limit),
         "foreground_psnr_db": Metric.mean(
             foreground_psnr(frames[:, given:], truth),
             "dB",
@@ -110,6 +128,36 @@ def score_prediction(model: MAGVIT, clips: Clips, decoding: DecodingConfig = GRE
         "ball_found": Metric.mean(ball_centres(frames[:, given:])[1].mean(1), "share of frames", {"blank": 0.0}, 1.0),
     }
     return Prediction(metrics, frames, given, {name: values.mean(0) for name, values in error.items()})
+
+
+def score_tasks(model: MAGVIT, clips: Clips) -> dict[str, Metric]:
+    """The nine tasks that hide a part of the clip and show another: how far off the ball is in the frames that hide it.
+
+    Hidden is a ball whose centre the task does not show. Beside it the condition itself, the visible part with its padding;
+    the limit is that of finding the ball in the real frames.
+    """
+    video, labels = to_video(clips.frames), torch.from_numpy(clips.label).long()
+    real = centre_error(clips.frames, clips.pixels)
+    metrics = {}
+    for task in TASKS:
+        visible = task.visible(model.config.tokenizer.clip)
+        if not visible.any() or visible.all():
+            continue
+        column, row = clips.pixels.round().astype(int).transpose(2, 0, 1)  # each (N, T)
+        hidden = ~visible.numpy()[np.arange(column.shape[1]), row, column]
+        some = hidden.any(1)  # clips that hide the ball at all
+        completed = to_frames(model.complete(video, task.name, labels if task.label == "given" else None))
+        errors = {
+            "model": centre_error(completed, clips.pixels),
+            "condition": centre_error(to_frames(condition(task, video)), clips.pixels),
+            "real": real,
+        }
+        if some.any():
+            means = {name: (error * hidden).sum(1)[some] / hidden.sum(1)[some] for name, error in errors.items()}
+            metrics[task.name] = Metric.mean(
+                means["model"], "px", {"condition": float(means["condition"].mean())}, float(means["real"].mean())
+            )
+    return metrics
 
 
 @dataclass(frozen=True)

@@ -1,149 +1,21 @@
-"""Runs on EC2: moto behind a real HTTP server answers for Amazon, and the machines' own script is run for real."""
+"""Runs on EC2: moto behind a real HTTP server answers for Amazon."""
 
-import base64
-import copy
-import hashlib
-import io
 import json
-import os
-import shutil
 import subprocess
 import sys
-import threading
 import time
-from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs
 
-import boto3
 import pytest
 import trajvit
 import yaml
-from bucket_server import Server
-from harness import wait_until
-from moto.backends import get_backend
-from moto.core import DEFAULT_ACCOUNT_ID
-from trajvit.datasets.bucket import Bucket, open_bucket
+from cloud_server import REGION, Cloud, amazon, clone, machines, script, tags
+from trajvit.datasets.bucket import Bucket
 from trajvit.datasets.store import ImportedConfig
 from trajvit.running import aws, ec2, prices
-from trajvit.running.archive import pack
 from trajvit.running.cli import main
-from trajvit.running.mirror import Mirror
 from trajvit.running.places import ROOT
-from trajvit.running.user_data import LIMIT, user_data
-
-REGION = "us-east-1"
-EC2_REFUSAL = "<?xml version='1.0'?><Response><Errors><Error><Code>{0}</Code><Message>{0}.</Message></Error></Errors></Response>"
-
-
-@cache
-def amazon(service: str):
-    """Amazon as it is, whatever the test has done to the settings that the commands see."""
-    return boto3.client(service, region_name=REGION, aws_access_key_id="key", aws_secret_access_key="secret")
-
-
-class Cloud(Server):
-    """An Amazon of its own, which can refuse single actions, and notes all that change something."""
-
-    def __init__(self):
-        super().__init__()
-        self.refused: dict[str, str] = {}  # by action: the code
-        self.changes: list[str] = []
-
-    def answer(self, request, respond):
-        action, dry = self._action(request)
-        if action in self.refused and not dry:
-            respond("400 Bad Request", [("Content-Type", "text/xml")])
-            return [EC2_REFUSAL.format(self.refused[action]).encode()]
-        if action.startswith(("Run", "Create", "Terminate", "Put", "Delete", "Authorize")) and not dry:
-            self.changes.append(action)
-        return super().answer(request, respond)
-
-    def _action(self, request) -> tuple[str, bool]:
-        if request.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
-            body = request["wsgi.input"].read(int(request["CONTENT_LENGTH"]))
-            request["wsgi.input"] = io.BytesIO(body)
-            asked = parse_qs(body.decode())
-            return asked["Action"][0], asked.get("DryRun") == ["true"]
-        return ("Put" if request["REQUEST_METHOD"] in ("PUT", "DELETE") else ""), False
-
-
-@pytest.fixture(scope="module")
-def cloud():
-    cloud = Cloud()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in cloud.environment.items():
-            patch.setenv(name, value)
-        amazon("iam").create_instance_profile(InstanceProfileName="trajvit")
-        driver = get_backend("ec2")[DEFAULT_ACCOUNT_ID][REGION]
-        image = next(iter(driver.describe_images(filters={"architecture": ["x86_64"]})))
-        # Amazon's own parameter of the Deep Learning image, which moto does not know and lets nobody write.
-        parameters = get_backend("ssm")[DEFAULT_ACCOUNT_ID][REGION]
-        known = parameters.get_parameters([ec2.CPU_IMAGE.format("x86_64")])[ec2.CPU_IMAGE.format("x86_64")]
-        deep = copy.copy(known)
-        deep.name, deep.value = ec2.GPU_IMAGE.format("x86_64"), image.id
-        parameters._parameters[deep.name].append(deep)
-        yield cloud
-    cloud.close()
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept(cloud):
-    cloud.refused, cloud.changes = {}, []
-    yield
-    if running := [machine["InstanceId"] for machine in machines()]:
-        amazon("ec2").terminate_instances(InstanceIds=running)
-
-
-@pytest.fixture
-def bucket(cloud, request):
-    name = "b" + hashlib.sha256(request.node.name.encode()).hexdigest()[:20]
-    amazon("s3").create_bucket(Bucket=name)
-    cloud.changes.clear()
-    return f"s3://{name}/lab/runs"
-
-
-def git(root: Path, *arguments: str) -> None:
-    settings = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", *settings, *arguments], cwd=root, check=True, capture_output=True)
-
-
-def clone(root: Path) -> Path:
-    """What is in this tree now, as a repository of one commit."""
-    skipped = shutil.ignore_patterns("__pycache__", "*.egg-info", ".ipynb_checkpoints", "_lock", "_tmp", "PROGRESS.*")
-    for name in ("lib", "notebooks", "data/smoke"):
-        shutil.copytree(ROOT / name, root / name, ignore=skipped)
-    for name in ("pyproject.toml", "requirements.txt", ".gitignore", ".gitattributes", "README.md"):
-        shutil.copy(ROOT / name, root / name)
-    git(root, "init", "-q")
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "-m", "all")
-    return root
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    return clone(tmp_path_factory.mktemp("repository"))
-
-
-@pytest.fixture
-def launch(repository, bucket, monkeypatch, tmp_path, capsys):
-    """Launch from a clean clone; what it returns and prints."""
-    monkeypatch.setattr(ec2, "ROOT", repository)
-    monkeypatch.setattr(ec2, "_in_a_child", ec2._parameters)  # torch is imported once for all tests
-    (tmp_path / "tiny.yaml").write_text("samples: 64\n")
-    defaults = {"--params": str(tmp_path / "tiny.yaml"), "--bucket": bucket, "--instance": "c7i.large"}
-
-    def launched(*flags: str, **options: str | None) -> tuple[int, str]:
-        asked = defaults | {f"--{name.replace('_', '-')}": value for name, value in options.items()}
-        arguments = [word for name, value in asked.items() if value is not None for word in (name, value)]
-        capsys.readouterr()
-        code = main(["ec2", "launch", *arguments, *(flags or ("--yes",))])
-        told = capsys.readouterr()
-        return code, told.out + told.err
-
-    return launched
+from trajvit.running.user_data import LIMIT
 
 
 @pytest.fixture
@@ -155,21 +27,6 @@ def tell(capsys):
         return code, out.out + out.err
 
     return told
-
-
-def machines(state: str = "running") -> list[dict]:
-    client = amazon("ec2")
-    found = client.describe_instances(Filters=[{"Name": "instance-state-name", "Values": [state]}])
-    return [instance for reservation in found["Reservations"] for instance in reservation["Instances"]]
-
-
-def script(instance: dict) -> str:
-    told = amazon("ec2").describe_instance_attribute(InstanceId=instance["InstanceId"], Attribute="userData")
-    return base64.b64decode(told["UserData"]["Value"]).decode()
-
-
-def tags(of: dict) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in of["Tags"]}
 
 
 # What a launch asks Amazon for
@@ -189,10 +46,14 @@ def test_a_launched_machine_is_closed_encrypted_tagged_and_ends_by_itself(launch
     assert machine["MetadataOptions"]["HttpTokens"] == "required" and machine["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
     assert machine["IamInstanceProfile"]["Arn"].endswith("/trajvit") and "KeyName" not in machine
     client = amazon("ec2")
-    (volume,) = client.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [machine["InstanceId"]]}])["Volumes"]
+    (volume,) = client.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [machine["InstanceId"]]}])[
+        "Volumes"
+    ]
     assert volume["Encrypted"] and volume["Size"] >= 64 and tags(volume)["trajvit:run"] == run
     assert machine["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"]
-    (group,) = client.describe_security_groups(GroupIds=[group["GroupId"] for group in machine["SecurityGroups"]])["SecurityGroups"]
+    (group,) = client.describe_security_groups(GroupIds=[group["GroupId"] for group in machine["SecurityGroups"]])[
+        "SecurityGroups"
+    ]
     assert group["IpPermissions"] == [] and group["VpcId"] == client.describe_vpcs()["Vpcs"][0]["VpcId"]
     behaviour = client.describe_instance_attribute(
         InstanceId=machine["InstanceId"], Attribute="instanceInitiatedShutdownBehavior"

@@ -44,18 +44,25 @@ class Leaving(KeyboardInterrupt):
 @click.option("--log", type=click.Path(resolve_path=True, path_type=Path), help="a file to send along")
 @click.option("--seconds", type=float, default=float("inf"), help="until the machine ends")
 @click.option("--install", is_flag=True, help="install requirements.txt first")
-def main(place: str, parameters: Path, log: Path | None, seconds: float, install: bool) -> None:
-    """Run PARAMETERS on this machine, which may vanish, and keep the run in PLACE, an s3://bucket/prefix."""
+def main(place: str, parameters: Path, log: Path | None, seconds: float, install: bool) -> int:
+    """Run PARAMETERS on this machine, which may vanish, and keep the run in PLACE, an s3://bucket/prefix.
+
+    Exit codes as those of `python -m trajvit`: 0 done, 1 failed, 2 refused, 75 to be continued.
+    """
     until = time.monotonic() + seconds - min(LEAVE_S, seconds / 10)
-    bucket = open_bucket(place)
-    out = RUNS / str(bucket).rpartition("/")[2]
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    out = RUNS / place.rstrip("/").rpartition("/")[2]
     commands = [[sys.executable, "-m", "trajvit", "run", str(parameters), "--out", str(out)]]
     if install:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"]
         commands.insert(0, pip)
-    stopped: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
-    work(bucket, out, log, commands, lambda: _why_leave(until, stopped))
+    try:
+        work(open_bucket(place), out, log, commands, lambda: _why_leave(until, stopped))
+        return 0
+    except (InputError, Leaving, Failed, OSError) as error:
+        print(f"trajvit: {error}", flush=True)
+        return 2 if isinstance(error, InputError) else 75 if isinstance(error, Leaving) else 1
 
 
 def work(bucket: Bucket, out: Path, log: Path | None, commands: list[list[str]], why_leave: Callable[[], str]) -> None:
@@ -169,14 +176,4 @@ def _reclaimed() -> bool:
 
 
 if __name__ == "__main__":
-    try:
-        main(standalone_mode=False)
-    except (InputError, click.ClickException) as error:
-        print(f"trajvit: {error}", flush=True)
-        sys.exit(2)
-    except Leaving as error:
-        print(f"trajvit: {error}; the run can be continued", flush=True)
-        sys.exit(75)
-    except (Failed, OSError) as error:
-        print(f"trajvit: {error}", flush=True)
-        sys.exit(1)
+    sys.exit(main(standalone_mode=False))

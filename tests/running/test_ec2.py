@@ -15,7 +15,7 @@ from trajvit.datasets.store import ImportedConfig
 from trajvit.running import aws, ec2, prices
 from trajvit.running.cli import main
 from trajvit.running.places import ROOT
-from trajvit.running.user_data import LIMIT
+from trajvit.running.user_data import LIMIT, user_data
 
 
 @pytest.fixture
@@ -83,6 +83,16 @@ def test_user_data_holds_the_watchdog_first_and_no_credential(launch):
         assert secret.lower() not in text.lower().replace("ttl-seconds", ""), secret
     syntax = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True)
     assert syntax.returncode == 0, syntax.stderr
+
+
+def test_what_a_user_names_is_never_run_by_the_machines_shell(launch, tmp_path):
+    hostile = "$(touch /tmp/hostile)`reboot`;'\""
+    assert launch(set=f"data_dir={json.dumps(hostile)}")[0] == 0
+    place = tags(machines()[0])["trajvit:place"]
+    assert "hostile" not in script(machines()[0]) and "hostile" not in place
+    assert yaml.safe_load(Bucket(place).read("parameters.yaml"))["data_dir"] == hostile
+    head = user_data("s3://bucket/r", hostile, 1.0).partition("# What")[0] + 'printf %s "$AWS_DEFAULT_REGION"'
+    assert subprocess.run(["bash"], input=head, text=True, capture_output=True).stdout == hostile
 
 
 def test_spot_is_asked_for_once_and_its_price_of_now_is_told(cloud, launch, monkeypatch):

@@ -76,9 +76,9 @@ def test_user_data_holds_the_watchdog_first_and_no_credential(launch):
     text = script(machines()[0])
     assert len(text.encode()) < LIMIT and text.startswith("#!/bin/bash\n") and "export MINUTES=150\n" in text
     commands = [line for line in text.splitlines() if line and not line.startswith(("#", "export"))]
-    begun = next(number for number, line in enumerate(commands) if "-h" in line)
-    assert commands[begun] == '"$shutdown" -h "+$MINUTES"' and "trap" in commands[begun + 1]
-    assert all("=" in line or line.startswith("set ") for line in commands[:begun])
+    begun = commands.index('"$shutdown" -h "+$MINUTES"')
+    assert commands[begun - 1] == "trap '\"$shutdown\" -h now' EXIT"
+    assert all("=" in line or line.startswith("set ") for line in commands[: begun - 1])
     for secret in ("secret", "AWS_SECRET", "AWS_ACCESS_KEY", "key_id", "token", "password", "git@", "://github"):
         assert secret.lower() not in text.lower().replace("ttl-seconds", ""), secret
     syntax = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True)

@@ -13,16 +13,17 @@ python=${TRAJVIT_PYTHON:-}
 export PLACE HOME=${HOME:-/root} # cloud-init sets no HOME
 
 # First of all, so that the machine ends whatever happens below. One that shuts itself down is terminated.
-"$shutdown" -h "+$MINUTES"
 trap '"$shutdown" -h now' EXIT
+"$shutdown" -h "+$MINUTES"
 
 thrice() { "$@" || { sleep 5 && "$@"; } || { sleep 20 && "$@"; }; } # the network and dnf's lock may take a moment
 
-mkdir -p "$home"
+mkdir -p "$home/tmp"
 cd "$home"
 exec > >(tee -a machine.log) 2>&1
 install=
 if [ -z "$python" ]; then
+    export TMPDIR=$home/tmp PIP_NO_CACHE_DIR=1 # /tmp is memory there, and too small for torch
     thrice dnf install -y -q python3.11 python3.11-pip
     python3.11 -m venv venv
     python=$home/venv/bin/python

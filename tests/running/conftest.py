@@ -8,7 +8,7 @@ import pytest
 from cloud_server import REGION, Cloud, amazon, clone, machines
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
-from trajvit.running import aws, ec2
+from trajvit.running import aws, ec2, renting
 from trajvit.running.cli import main
 
 
@@ -26,9 +26,9 @@ def cloud():
         image = next(iter(driver.describe_images(filters={"architecture": ["x86_64"]})))
         # Amazon's own parameter of the Deep Learning image, which moto does not know and lets nobody write.
         parameters = get_backend("ssm")[DEFAULT_ACCOUNT_ID][REGION]
-        known = parameters.get_parameters([ec2.CPU_IMAGE.format("x86_64")])[ec2.CPU_IMAGE.format("x86_64")]
+        known = parameters.get_parameters([renting.CPU_IMAGE.format("x86_64")])[renting.CPU_IMAGE.format("x86_64")]
         deep = copy.copy(known)
-        deep.name, deep.value = ec2.GPU_IMAGE.format("x86_64"), image.id
+        deep.name, deep.value = renting.GPU_IMAGE.format("x86_64"), image.id
         parameters._parameters[deep.name].append(deep)
         yield cloud
     cloud.close()

@@ -12,7 +12,7 @@ import yaml
 from cloud_server import REGION, Cloud, amazon, clone, machines, script, tags
 from trajvit.datasets.bucket import Bucket
 from trajvit.datasets.store import ImportedConfig
-from trajvit.running import aws, ec2, prices
+from trajvit.running import aws, ec2, prices, renting
 from trajvit.running.cli import main
 from trajvit.running.places import ROOT
 from trajvit.running.user_data import LIMIT, user_data
@@ -96,27 +96,23 @@ def test_what_a_user_names_is_never_run_by_the_machines_shell(launch, tmp_path):
 
 
 def test_spot_is_asked_for_once_and_its_price_of_now_is_told(cloud, launch, monkeypatch):
-    monkeypatch.setattr(ec2, "_spot_price", lambda instance: 0.04)
+    monkeypatch.setattr(renting, "spot_price", lambda instance: 0.04)
     code, said = launch("--spot", "--yes")
     assert code == 0 and machines()[0]["InstanceLifecycle"] == "spot", said
     assert "the spot price in us-east-1 now" in said
-    order = ec2.Order(bucket="s3://bucket/x", instance="c7i.large", spot=True)
-    asked = ec2._request(order, ec2.Job("s3://bucket/x/r", {}, ""), kind(), ec2.Image("ami-1", "", "/dev/xvda", 64), REGION)
+    kind = renting.Kind("c7i.large", "x86_64", 2, 4.0, 0, "")
+    asked = renting.request(kind, renting.Image("ami-1", "", "/dev/xvda", 64), "trajvit", "", {}, True)
     assert asked["InstanceMarketOptions"]["SpotOptions"]["SpotInstanceType"] == "one-time"
 
 
-def kind() -> ec2.Kind:
-    return ec2.Kind("c7i.large", "x86_64", 2, 4.0, 0, "")
-
-
 def test_the_spot_price_is_asked_of_amazon(cloud):
-    assert ec2._spot_price("c7i.large") is None or ec2._spot_price("c7i.large") > 0
+    assert renting.spot_price("c7i.large") is None or renting.spot_price("c7i.large") > 0
 
 
 def test_a_machine_with_gpus_gets_the_image_that_has_their_driver(launch):
     code, said = launch(instance="g4dn.xlarge", gpus="1")
     assert code == 0 and "1 NVIDIA T4" in said and machines()[0]["InstanceType"] == "g4dn.xlarge"
-    deep = amazon("ssm").get_parameter(Name=ec2.GPU_IMAGE.format("x86_64"))["Parameter"]["Value"]
+    deep = amazon("ssm").get_parameter(Name=renting.GPU_IMAGE.format("x86_64"))["Parameter"]["Value"]
     assert machines()[0]["ImageId"] == deep
 
 
@@ -217,7 +213,7 @@ def test_a_rehearsal_that_amazon_refuses_stops_before_anything_is_uploaded(cloud
             raise aws.Refusal("ec2:RunInstances is refused with UnauthorizedOperation: no", "UnauthorizedOperation")
         return real(service, operation, **arguments)
 
-    monkeypatch.setattr(ec2, "call", call)
+    monkeypatch.setattr(renting, "call", call)
     refused(cloud, launch(), "UnauthorizedOperation")
     assert not Bucket(bucket).sizes()
 

@@ -8,10 +8,9 @@ A machine is told by its tags, a run by its prefix `s3://bucket/prefix/RUN`:
 
 import hashlib
 import re
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,20 +19,16 @@ from pydantic import Field
 
 from trajvit.datasets.bucket import Bucket, open_bucket
 from trajvit.datasets.progress import watch
-from trajvit.running import prices
+from trajvit.running import prices, renting
 from trajvit.running.archive import Archive, pack
 from trajvit.running.aws import Refusal, call, region
 from trajvit.running.places import ROOT
+from trajvit.running.renting import ALIVE, TAG_HOURS, TAG_PLACE, TAG_RUN, Image, Kind, machines
 from trajvit.running.user_data import user_data
 from trajvit.settings import InputError, Settings
 
-TAG_RUN, TAG_PLACE, TAG_HOURS, TAG_GROUP = "trajvit:run", "trajvit:place", "trajvit:max-hours", "trajvit:group"
-ALIVE = ("pending", "running", "stopping", "stopped")
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 PLACE = rf"s3://[a-z0-9][a-z0-9.-]{{1,61}}[a-z0-9](/{NAME})*"
-CPU_IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{}"
-GPU_IMAGE = "/aws/service/deeplearning/ami/{}/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
-DISK_GB, MARGIN_GB = 64, 32  # torch with CUDA takes 8
 
 
 class Order(Settings):
@@ -51,32 +46,6 @@ class Order(Settings):
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A type of machine."""
-
-    name: str
-    architecture: str
-    cpus: int
-    memory_gb: float
-    gpus: int
-    gpu: str
-
-    def __str__(self) -> str:
-        gpus = f", {self.gpus} NVIDIA {self.gpu}" if self.gpus else ""
-        return f"{self.name} ({self.architecture}, {self.cpus} CPUs, {self.memory_gb:.0f} GB{gpus})"
-
-
-@dataclass(frozen=True)
-class Image:
-    """What a machine's disk begins with."""
-
-    id: str
-    name: str
-    root: str
-    disk_gb: int
-
-
-@dataclass(frozen=True)
 class Job:
     """A run that is to be launched: its place, and what is to be uploaded there, nothing for one that is continued."""
 
@@ -89,27 +58,6 @@ class Job:
         return self.place.rpartition("/")[2]
 
 
-@dataclass(frozen=True)
-class Machine:
-    """A machine of a run, as Amazon tells of it."""
-
-    id: str
-    run: str
-    place: str
-    kind: str
-    state: str
-    spot: bool
-    started: datetime
-
-    def __str__(self) -> str:
-        market = "spot" if self.spot else "on demand"
-        hours = (datetime.now(UTC) - self.started).total_seconds() / 3600
-        price = prices.hourly(self.kind, None, DISK_GB)
-        up = f", up {hours:.1f} h" if self.state in ALIVE else ""
-        cost = f", at most ${price * hours:.2f} so far" if up and price is not None else ""
-        return f"{self.run}: {self.id} {self.kind} {market}, {self.state}{up}{cost}"
-
-
 def launch(order: Order, dry_run: bool, agreed: Callable[[], bool], say: Callable[[str], None]) -> int:
     """Rent a machine that does a run and ends; the exit code.
 
@@ -120,12 +68,15 @@ def launch(order: Order, dry_run: bool, agreed: Callable[[], bool], say: Callabl
     job = _continued(order) if order.resume else _new(order)
     _check_bucket(job.place, where)
     _refuse_second(job)
-    kind = _kind(order, where)
-    image = _image(kind)
-    _check_role(order)
-    vpc = _default_vpc(where)
-    request = _request(order, job, kind, image, where) | _network(_group(vpc))
-    _rehearse(request)
+    kind = renting.kind(order.instance, order.gpus, where)
+    image = renting.image(kind)
+    renting.check_role(order.role, order.bucket)
+    vpc = renting.default_vpc(where)
+    group = renting.group(vpc)
+    tags = {"Name": f"trajvit {job.run}", TAG_RUN: job.run, TAG_PLACE: job.place, TAG_HOURS: f"{order.max_hours:g}"}
+    script = user_data(job.place, where, order.max_hours)
+    request = renting.request(kind, image, order.role, script, tags, order.spot)
+    renting.rehearse(request | renting.network(group))
     for line in _plan(order, job, kind, image, where):
         say(line)
     if dry_run:
@@ -136,7 +87,7 @@ def launch(order: Order, dry_run: bool, agreed: Callable[[], bool], say: Callabl
         return 0
     for key, content in job.uploads.items():
         Bucket(job.place).write(key, content)
-    started = call("ec2", "run_instances", **request | _network(_group(vpc) or _made_group(vpc)))
+    started = call("ec2", "run_instances", **request | renting.network(group or renting.made_group(vpc)))
     say(f"{job.run}: {started['Instances'][0]['InstanceId']} is starting")
     say(f"  follow it   python -m trajvit watch {job.place}   (its first words come after a few minutes)")
     say(f"  its log     python -m trajvit ec2 logs {job.place}")
@@ -146,11 +97,11 @@ def launch(order: Order, dry_run: bool, agreed: Callable[[], bool], say: Callabl
 
 def status(bucket: str | None) -> Iterator[str]:
     """Lines on the machines that there are or were until lately, and on the runs in a bucket whose machines are gone."""
-    machines = _machines([("tag-key", TAG_RUN)])
-    places = {machine.place for machine in machines}
-    if not machines:
+    found = machines([("tag-key", TAG_RUN)])
+    places = {machine.place for machine in found}
+    if not found:
         yield f"no machine of a run is in {region()}, or was lately"
-    for machine in machines:
+    for machine in found:
         yield str(machine)
         yield f"  {machine.place}: {_said(machine.place)}"
     if bucket is not None:
@@ -164,13 +115,13 @@ def status(bucket: str | None) -> Iterator[str]:
 def stop(run: str) -> Iterator[str]:
     """End the machine of a run, named by itself or by its place; what it has sent stays. Raises `InputError`."""
     tag = TAG_PLACE if run.startswith("s3://") else TAG_RUN
-    machines = _machines([(f"tag:{tag}", run.rstrip("/")), ("instance-state-name", *ALIVE)])
-    if not machines:
+    found = machines([(f"tag:{tag}", run.rstrip("/")), ("instance-state-name", *ALIVE)])
+    if not found:
         raise InputError(f"no machine of {run} runs in {region()}: see 'python -m trajvit ec2 status'")
-    if len(places := sorted({machine.place for machine in machines})) > 1:
+    if len(places := sorted({machine.place for machine in found})) > 1:
         raise InputError(f"{run} runs for {' and for '.join(places)}: name the one to stop")
-    call("ec2", "terminate_instances", InstanceIds=[machine.id for machine in machines])
-    for machine in machines:
+    call("ec2", "terminate_instances", InstanceIds=[machine.id for machine in found])
+    for machine in found:
         yield f"{machine.id} of {machine.run} ends; results up to the last minute are in {machine.place}/results"
 
 
@@ -179,11 +130,11 @@ def log(place: str) -> str:
     content = _bucket(place).read("machine.log")
     if content is not None:
         return content.decode(errors="replace")
-    machines = _machines([(f"tag:{TAG_PLACE}", place.rstrip("/"))])
-    if not machines:
+    found = machines([(f"tag:{TAG_PLACE}", place.rstrip("/"))])
+    if not found:
         raise InputError(f"{place} has no machine.log, nor has a machine worked there lately: name s3://bucket/prefix/RUN")
-    console = call("ec2", "get_console_output", InstanceId=machines[-1].id).get("Output", "")
-    return f"no log yet; the console of {machines[-1].id}:\n{console}\n"
+    console = call("ec2", "get_console_output", InstanceId=found[-1].id).get("Output", "")
+    return f"no log yet; the console of {found[-1].id}:\n{console}\n"
 
 
 def policy(bucket: str) -> dict:
@@ -245,8 +196,8 @@ def _continued(order: Order) -> Job:
 
 def _in_a_child(params: str, changes: list[str]) -> dict:
     """`_parameters` in a process of its own, since checking parameters builds models, and that takes torch."""
-    with get_context("spawn").Pool(1) as pool:
-        return pool.apply(_parameters, (params, changes))
+    with ProcessPoolExecutor(1, get_context("spawn")) as child:
+        return child.submit(_parameters, params, changes).result()
 
 
 def _parameters(params: str, changes: list[str]) -> dict:
@@ -294,172 +245,21 @@ def _check_bucket(place: str, where: str) -> None:
 
 
 def _refuse_second(job: Job) -> None:
-    alive = _machines([(f"tag:{TAG_PLACE}", job.place), ("instance-state-name", *ALIVE)])
+    alive = machines([(f"tag:{TAG_PLACE}", job.place), ("instance-state-name", *ALIVE)])
     if alive:
         raise InputError(f"{job.place} is in use by {alive[0].id}: watch it, or end it with 'ec2 stop {job.run}'")
     if job.uploads and "PROGRESS.json" in Bucket(job.place).names():
         raise InputError(f"{job.place} holds this run already ({_said(job.place)}): continue it with --resume {job.run}")
 
 
-def _kind(order: Order, where: str) -> Kind:
-    try:
-        told = call("ec2", "describe_instance_types", InstanceTypes=[order.instance])["InstanceTypes"][0]
-    except Refusal as refusal:
-        if refusal.code.startswith("InvalidInstanceType"):
-            raise InputError(
-                f"--instance {order.instance}: there is no such type in {where}, try c7i.2xlarge or g6.xlarge"
-            ) from None
-        raise
-    gpus = [gpu for gpu in told.get("GpuInfo", {}).get("Gpus", []) if gpu["Manufacturer"] == "NVIDIA"]
-    architectures = [name for name in told["ProcessorInfo"]["SupportedArchitectures"] if name in ("x86_64", "arm64")]
-    if not architectures:
-        raise InputError(f"--instance {order.instance} has no processor that torch runs on: try c7i.2xlarge or g6.xlarge")
-    kind = Kind(
-        order.instance,
-        architectures[0],
-        told["VCpuInfo"]["DefaultVCpus"],
-        told["MemoryInfo"]["SizeInMiB"] / 1024,
-        sum(gpu["Count"] for gpu in gpus),
-        gpus[0]["Name"] if gpus else "",
-    )
-    if kind.gpus < order.gpus:
-        raise InputError(f"--instance {order.instance} has {kind.gpus} NVIDIA GPUs, asked {order.gpus}: try g6.xlarge")
-    return kind
-
-
-def _image(kind: Kind) -> Image:
-    """The newest Amazon Linux 2023, for machines with GPUs the one that has NVIDIA's driver."""
-    parameter = (GPU_IMAGE if kind.gpus else CPU_IMAGE).format(kind.architecture)
-    id = call("ssm", "get_parameter", Name=parameter)["Parameter"]["Value"]
-    told = call("ec2", "describe_images", ImageIds=[id])["Images"][0]
-    root = told["RootDeviceName"]
-    sizes = [disk["Ebs"].get("VolumeSize", 0) for disk in told["BlockDeviceMappings"] if disk["DeviceName"] == root]
-    return Image(id, told.get("Name", ""), root, max(DISK_GB, max(sizes, default=0) + MARGIN_GB))
-
-
-def _check_role(order: Order) -> None:
-    try:
-        call("iam", "get_instance_profile", InstanceProfileName=order.role)
-    except Refusal as refusal:
-        if refusal.code != "NoSuchEntity":
-            raise
-        raise InputError(
-            f"there is no instance profile {order.role!r}: make one whose role has the policy that "
-            f"'python -m trajvit ec2 policy --bucket {order.bucket}' prints (README says how), or name it with --role"
-        ) from None
-
-
-def _default_vpc(where: str) -> str:
-    found = call("ec2", "describe_vpcs", Filters=_filters([("is-default", "true")]))["Vpcs"]
-    if not found:
-        raise InputError(f"{where} has no default network: make it with 'aws ec2 create-default-vpc'")
-    return found[0]["VpcId"]
-
-
-def _group(vpc: str) -> str | None:
-    """The security group that lets nothing in, once it has been made."""
-    found = call("ec2", "describe_security_groups", Filters=_filters([(f"tag:{TAG_GROUP}", "no-inbound"), ("vpc-id", vpc)]))
-    for group in found["SecurityGroups"]:
-        if group["IpPermissions"]:
-            raise InputError(f"security group {group['GroupId']} has been opened: remove its inbound rules, a run needs none")
-        return group["GroupId"]
-    return None
-
-
-def _made_group(vpc: str) -> str:
-    tags = [{"Key": TAG_GROUP, "Value": "no-inbound"}, {"Key": "Name", "Value": "trajvit-no-inbound"}]
-    return call(
-        "ec2",
-        "create_security_group",
-        GroupName="trajvit-no-inbound",
-        Description="trajvit: lets nothing in",
-        VpcId=vpc,
-        TagSpecifications=[{"ResourceType": "security-group", "Tags": tags}],
-    )["GroupId"]
-
-
-# The request
-
-
-def _request(order: Order, job: Job, kind: Kind, image: Image, where: str) -> dict:
-    tags = {"Name": f"trajvit {job.run}", TAG_RUN: job.run, TAG_PLACE: job.place, TAG_HOURS: f"{order.max_hours:g}"}
-    tagged = [{"Key": key, "Value": value} for key, value in tags.items()]
-    disk = {"VolumeSize": image.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
-    spot = {"MarketType": "spot", "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}}
-    return {
-        "ImageId": image.id,
-        "InstanceType": kind.name,
-        "MinCount": 1,
-        "MaxCount": 1,
-        "UserData": user_data(job.place, where, order.max_hours),
-        "IamInstanceProfile": {"Name": order.role},
-        "InstanceInitiatedShutdownBehavior": "terminate",
-        "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
-        "BlockDeviceMappings": [{"DeviceName": image.root, "Ebs": disk}],
-        "TagSpecifications": [{"ResourceType": what, "Tags": tagged} for what in ("instance", "volume")],
-    } | ({"InstanceMarketOptions": spot} if order.spot else {})
-
-
-def _network(group: str | None) -> dict:
-    return {} if group is None else {"SecurityGroupIds": [group]}
-
-
-def _rehearse(request: dict) -> None:
-    """Ask Amazon whether it would do that. Raises `InputError` where not."""
-    try:
-        call("ec2", "run_instances", DryRun=True, **request)
-    except Refusal as refusal:
-        if refusal.code != "DryRunOperation":
-            raise
-
-
 def _plan(order: Order, job: Job, kind: Kind, image: Image, where: str) -> Iterator[str]:
-    spot = _spot_price(kind.name) if order.spot else None
+    spot = renting.spot_price(kind.name) if order.spot else None
     yield f"run      {job.run}: {job.what}"
     yield f"place    {job.place}"
     yield f"machine  {kind} in {where}, {'spot' if order.spot else 'on demand'}, role {order.role}"
     yield f"system   {image.name or image.id} ({image.id}), {image.disk_gb} GB encrypted, no inbound port, IMDSv2"
     yield f"ends     when the run is done or fails, at the latest after {order.max_hours:g} h"
     yield f"cost     {prices.estimate(kind.name, spot, image.disk_gb, order.max_hours, where)}"
-
-
-def _spot_price(instance: str) -> float | None:
-    """The highest of the zones' spot prices now, in dollars an hour; None where Amazon tells none."""
-    told = call(
-        "ec2",
-        "describe_spot_price_history",
-        InstanceTypes=[instance],
-        ProductDescriptions=["Linux/UNIX"],
-        StartTime=datetime.fromtimestamp(time.time(), UTC),
-    )["SpotPriceHistory"]
-    return max((float(price["SpotPrice"]) for price in told if price.get("SpotPrice")), default=None)
-
-
-# What there is
-
-
-def _machines(filters: list[tuple[str, ...]]) -> list[Machine]:
-    """The machines that fit, the newest last."""
-    told = call("ec2", "describe_instances", Filters=_filters(filters))["Reservations"]
-    found = []
-    for instance in (instance for reservation in told for instance in reservation["Instances"]):
-        tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
-        found.append(
-            Machine(
-                instance["InstanceId"],
-                tags.get(TAG_RUN, ""),
-                tags.get(TAG_PLACE, ""),
-                instance["InstanceType"],
-                instance["State"]["Name"],
-                instance.get("InstanceLifecycle") == "spot",
-                instance["LaunchTime"],
-            )
-        )
-    return sorted(found, key=lambda machine: machine.started)
-
-
-def _filters(wanted: list[tuple[str, ...]]) -> list[dict]:
-    return [{"Name": name, "Values": list(values)} for name, *values in wanted]
 
 
 def _said(place: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 from trajvit.datasets.owners import here, is_gone, named, owner
 from trajvit.settings import InputError
@@ -17,6 +18,7 @@ from trajvit.settings import InputError
 BEAT_S, STALE_S = 5.0, 30.0  # how often a lock is renewed, and when one that is not counts as abandoned
 PATIENCE, LITTLE_PATIENCE, FIRST_PATIENCE = timedelta(minutes=3), timedelta(seconds=3), timedelta(seconds=8)
 ANSWER_WITHIN_S = 20  # else the request is made again
+PART = 2**26  # bytes that a request can carry in that time
 
 
 class Bucket:
@@ -83,6 +85,21 @@ class Bucket:
         with self.naming(key, "written"):
             # In one request, so that no upload of parts is left behind, invisible and paid for.
             self.store.put(key, content, use_multipart=False)
+
+    def send(self, key: str, path: Path) -> None:
+        """Put a file of any size under a key. Raises `FileNotFoundError` where the file is gone."""
+        with open(path, "rb") as file:
+            large = os.fstat(file.fileno()).st_size > PART
+            with self.naming(key, "written"):
+                self.store.put(key, file, use_multipart=large, chunk_size=PART // 4)
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Write what is under a key to a file, piece by piece. The file is not there whole until this returns."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.naming(key, "read"), open(path, "wb") as file:
+            size = self.store.head(key)["size"]
+            for start in range(0, size, PART):
+                file.write(self.store.get_range(key, start=start, end=min(start + PART, size)))
 
     def delete(self, key: str) -> None:
         with self.naming(key, "deleted"):

@@ -46,8 +46,8 @@ def silent(_: Progress) -> None:
 class Telling:
     """Reports the progress of a `with` block to a listener and, given a folder, to files `<report>.json` and `.txt` there.
 
-    The files are replaced atomically at least once a second even while the work itself is silent; a heartbeat that
-    is older means that the process is gone. A picture of the newest result goes to `<report>.gif`, now and then.
+    The files are replaced atomically every `period_s` even while the work itself is silent; a heartbeat that is much
+    older means that the process is gone. A picture of the newest result goes to `<report>.gif`, now and then.
     Leaving the block tells `done`, `interrupted` (Ctrl-C or SIGTERM) or `failed`.
     """
 
@@ -60,7 +60,9 @@ class Telling:
         listener: Listener = silent,
         done: int = 0,
         report: str = "PROGRESS",
+        period_s: float = PERIOD_S,
     ):
+        self.period_s = period_s
         self.work, self.total, self.unit, self.listener, self.report = work, total, unit, listener, report
         self.folder = folder and folder.impatient()
         self.first = self.done = done
@@ -119,7 +121,7 @@ class Telling:
         self.listener(self.now())
 
     def _beat(self) -> None:
-        while not self._stop.wait(PERIOD_S):
+        while not self._stop.wait(self.period_s):
             try:
                 self._write()
             except OSError:

@@ -75,12 +75,12 @@ def close(manifest: Manifest, state: str, seconds: float) -> None:
 
 
 def _git() -> dict:
-    """The commit that ran and whether the tree differed from it; empty where there is no git."""
+    """The commit that ran and whether the tree differed from it; where there is no git, what a rented machine was sent."""
     try:
         commit = _git_says("rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git_says("status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.CalledProcessError):
-        return {"commit": "", "dirty": False}
+        return {"commit": os.environ.get("TRAJVIT_COMMIT", ""), "dirty": False}
 
 
 def _git_says(*arguments: str) -> str:

@@ -1,0 +1,73 @@
+"""A folder's copy in a bucket, kept so that at any moment a run can be continued from it on another machine."""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from trajvit.datasets.bucket import Bucket
+
+RESULTS, INDEX = "results", "RESULTS.json"
+PASSES = 5
+
+
+class Mirror:
+    """Copies what has changed in `folder` to `results/` in a bucket.
+
+    `RESULTS.json` there lists what belongs together. It is written after everything that it lists, and what it no longer
+    lists is deleted after it, so that a copy cut short leaves the last whole one, never half a checkpoint.
+    """
+
+    def __init__(self, bucket: Bucket, folder: Path):
+        self.bucket, self.folder = bucket, folder
+        self.copied: dict[str, tuple[int, int]] = {}  # by key: size and time of what was copied
+        self.listed: list[str] = []
+
+    def bring(self) -> int:
+        """Fill the folder with what the bucket has; how many files that were."""
+        # Asked for by listing: a role that may list only its prefix is denied, not told, that a key does not exist.
+        self.listed = json.loads(self.bucket.read(INDEX)) if INDEX in self.bucket.names() else []
+        for key in self.listed:
+            path = self.folder / key
+            if not path.resolve().is_relative_to(self.folder.resolve()):
+                raise OSError(f"{self.bucket}/{INDEX} lists {key!r}, which is not in {self.folder}")
+            self.bucket.fetch(f"{RESULTS}/{key}", path)
+        self.copied = self._there()
+        return len(self.listed)
+
+    def send(self) -> None:
+        """Bring the bucket up to date. Raises `OSError` where it cannot be reached."""
+        for _ in range(PASSES):
+            there = self._there()
+            if all(self._copy(key, seen) for key, seen in there.items()):
+                break
+        else:
+            return  # the folder never stood still; what the bucket has stays valid
+        if sorted(there) != self.listed:
+            self.bucket.write(INDEX, json.dumps(sorted(there)).encode())
+            self.listed = sorted(there)
+        for key in self.copied.keys() - there.keys():
+            self.bucket.delete(f"{RESULTS}/{key}")
+            del self.copied[key]
+
+    def _copy(self, key: str, seen: tuple[int, int]) -> bool:
+        """Copy a file unless that was done; False where it is gone, and with it perhaps others that belong to it."""
+        if self.copied.get(key) != seen:
+            try:
+                self.bucket.send(f"{RESULTS}/{key}", self.folder / key)
+            except FileNotFoundError:
+                return False
+            self.copied[key] = seen
+        return True
+
+    def _there(self) -> dict[str, tuple[int, int]]:
+        """Size and time of every file, but for those that are being written or say who writes."""
+        found = {}
+        for folder, folders, names in os.walk(self.folder):
+            folders[:] = [name for name in folders if not name.startswith(("_tmp", "_lock"))]
+            for name in names:
+                path = Path(folder, name)
+                with suppress(FileNotFoundError):
+                    if not name.startswith("_"):
+                        found[path.relative_to(self.folder).as_posix()] = (path.stat().st_size, path.stat().st_mtime_ns)
+        return found

@@ -166,17 +166,33 @@ def confusion(matrix: Int[np.ndarray, "K K"]) -> Figure:
 
 
 def error_by_frame(error: dict[str, Float[np.ndarray, " T"]], given: int) -> Figure:
-    """Mean centre error of each predicted frame, of MAGVIT and of the baselines."""
-    figure, axis = plt.subplots(figsize=(5, 2.8))
+    """Mean centre error of each predicted frame, of MAGVIT, of its rivals and of the oracle, named where each line ends."""
+    figure, axis = plt.subplots(figsize=(6, 3.2))
     frames = np.arange(given, len(next(iter(error.values())))) + 1
-    colours = iter(BASELINE_COLOURS)
-    for name, values in error.items():
-        colour = MAGVIT_COLOUR if name == "magvit" else next(colours)
-        axis.plot(frames, values[given:], "o-", color=colour, label=name.replace("_", " "))
-    axis.set(xlabel=f"frame (the first {given} are given)", ylabel="centre error (px)", xticks=frames)
-    axis.set_ylim(bottom=0)
-    axis.legend()
+    for name, values in sorted(error.items(), key=lambda item: -item[1][-1]):
+        colour = {"magvit": MAGVIT_COLOUR, "oracle": "black"}.get(name, BASELINE_COLOURS[0])
+        axis.plot(frames, values[given:], "o-", color=colour, label=name.replace("_", " "), markersize=3)
+    _label_ends(axis, frames[-1])
+    axis.set(xlabel=f"frame (the first {given} are given)", ylabel="centre error (px)", xticks=frames, yscale="log")
     return figure
+
+
+def _label_ends(axis: plt.Axes, last: float) -> None:
+    """Each line's name beside its end, moved up where it would touch the one below; the axis is logarithmic."""
+    ends = sorted(((np.log10(max(line.get_ydata()[-1], 1e-3)), line) for line in axis.lines), key=lambda end: end[0])
+    place = -np.inf
+    for end, line in ends:
+        place = max(end, place + 0.13)
+        axis.annotate(
+            line.get_label(),
+            (last, 10**end),
+            (last + 0.15, 10**place),
+            color=line.get_color(),
+            fontsize=8,
+            va="center",
+            annotation_clip=False,
+        )
+    axis.set_xlim(right=last + 1.3)
 
 
 def ladder(rungs: list[Rung]) -> Figure:

@@ -29,6 +29,7 @@ class Parameters(Recipe):
     transformer_steps: int = Field(12, ge=1)
     transformer_batch: int = Field(8, ge=1)
     judge_steps: int = Field(12, ge=1, description="training steps of the independent 3-D CNN")
+    rival_steps: int = Field(12, ge=1, description="training steps of the perceptron that predicts from the balls found")
     generated: int = Field(16, ge=4, description="clips generated for scoring")
     enforce_gate: bool = Field(False, description="does a NO-GO stop the run")
     ladder: tuple[int, ...] = Field((16, 32), min_length=1, description="numbers of training clips, ascending")

@@ -2,12 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float
+
 from trajvit.datasets.folders import open_folder
 from trajvit.datasets.generator import generate, plan
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset, ImportedConfig, open_dataset, read_config
+from trajvit.evaluation.baselines import CentrePredictor, LawExtrapolation, NearestNeighbour
 from trajvit.evaluation.judge import JudgeConfig, train_judge
+from trajvit.evaluation.oracle import oracle
+from trajvit.evaluation.perceptron import PerceptronConfig, train_perceptron
+from trajvit.evaluation.scores import TRIVIAL
 from trajvit.magvit.classifier import VideoClassifier
+from trajvit.magvit.tasks import given_frames
 from trajvit.running.parameters import Parameters
 from trajvit.settings import InputError
 from trajvit.training.recipe import Recipe, Trained, train
@@ -93,3 +101,31 @@ def independent_judge(parameters: Parameters, dataset: Dataset, on_progress: Lis
     """The 3-D CNN on pixels, trained on `dataset`."""
     config = JudgeConfig(steps=parameters.judge_steps, seed=parameters.seed)
     return train_judge(config, dataset, parameters.run / "judge", on_progress=on_progress)
+
+
+def rivals(parameters: Parameters, dataset: Dataset, on_progress: Listener = silent) -> dict[str, CentrePredictor]:
+    """What predicts the ball's path beside MAGVIT, trained on the same clips; the world's laws only where it is known."""
+    given = given_frames(dataset.config.world.frames)
+    config = PerceptronConfig(steps=parameters.rival_steps, seed=parameters.seed)
+    perceptron = train_perceptron(config, dataset, given, parameters.run / "perceptron", on_progress=on_progress)
+    found = TRIVIAL | {"nearest_neighbour": NearestNeighbour.of(dataset), "perceptron": perceptron}
+    if isinstance(dataset.config, ImportedConfig):
+        return found
+    return found | {"law_extrapolation": LawExtrapolation.of(dataset.config.world)}
+
+
+def known_future(parameters: Parameters, dataset: Dataset) -> Float[np.ndarray, "N ahead 2"] | None:
+    """The oracle's centres in px in the second half of the clips, from the first; None where their world is not known."""
+    if isinstance(dataset.config, ImportedConfig):
+        return None
+    world = dataset.config.world
+    return oracle(dataset.read(), world, given_frames(world.frames), cache=parameters.run / "oracle").median
+
+
+def bayes_accuracy(parameters: Parameters, dataset: Dataset) -> float | None:
+    """How often the oracle names the family of a whole clip; None where the clips' world is not known."""
+    if isinstance(dataset.config, ImportedConfig):
+        return None
+    clips, world = dataset.read(), dataset.config.world
+    known = oracle(clips, world, world.frames, cache=parameters.run / "oracle")
+    return float((known.class_probabilities.argmax(1) == clips.label).mean())

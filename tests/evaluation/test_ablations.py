@@ -15,7 +15,7 @@ from trajvit.metrics.intervals import seeds_ci95
 from trajvit.reporting.tables import ablations_table
 from trajvit.settings import InputError
 
-TINY = Budget(tokenizer_steps=2, transformer_steps=2, batch=4, judge_steps=2, generated=4, seeds=2)
+TINY = Budget(tokenizer_steps=2, transformer_steps=2, tokenizer_batch=4, transformer_batch=4, judge_steps=2, generated=4, seeds=2)
 
 
 @pytest.fixture(scope="module")

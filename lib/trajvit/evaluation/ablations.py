@@ -31,11 +31,12 @@ FORMAT, FORMAT_VERSION = "trajvit.ablations", 1
 class Budget(Settings):
     """What each training may take, the same for all."""
 
-    tokenizer_steps: int = Field(300, ge=1)
-    transformer_steps: int = Field(600, ge=1)
-    batch: int = Field(32, ge=1)
+    tokenizer_steps: int = Field(150, ge=1)
+    transformer_steps: int = Field(250, ge=1)
+    tokenizer_batch: int = Field(16, ge=1)
+    transformer_batch: int = Field(32, ge=1)
     judge_steps: int = Field(400, ge=1)
-    generated: int = Field(256, ge=4)
+    generated: int = Field(128, ge=4)
     seeds: int = Field(3, ge=2, le=10)
 
 
@@ -55,10 +56,9 @@ TOKENIZERS = (
     Variation("tokenizer", "LFQ", {"quantizer": "lfq"}),
     Variation("tokenizer", "no foreground weight", {"foreground_weight": 0.0}),
     Variation("tokenizer", "centres of light not learnt from", {"tokenizer_light": 0.0}),
-    Variation("tokenizer", "with GAN loss, R1", {"gan_weight": 0.1}),
-    Variation("tokenizer", "with GAN loss, LeCam", {"gan_weight": 0.1, "gan_restraint": "lecam"}),
-    Variation("tokenizer", "with perceptual loss", {"perceptual_weight": 0.1}),
-    Variation("tokenizer", "inflated from an image tokenizer", {"image_steps": 300}),
+    Variation("tokenizer", "with a GAN loss", {"gan_weight": 0.1}),
+    Variation("tokenizer", "with a perceptual loss", {"perceptual_weight": 0.1, "perceptual_steps": 150}),
+    Variation("tokenizer", "inflated from an image tokenizer of 150 steps", {"image_steps": 150}),
 )
 TRANSFORMERS = (
     Variation("transformer", "the recipe: digits of FSQ; refine, mask, reconstruct"),
@@ -141,7 +141,7 @@ class Laboratory:
     def _recipe(self, seed: int, variation: Variation) -> Recipe:
         budget = self.budget
         steps = {"tokenizer_steps": budget.tokenizer_steps, "transformer_steps": budget.transformer_steps}
-        same = {"seed": seed, "tokenizer_batch": budget.batch, "transformer_batch": budget.batch}
+        same = {"seed": seed, "tokenizer_batch": budget.tokenizer_batch, "transformer_batch": budget.transformer_batch}
         return Recipe(**steps | same | variation.recipe)
 
     def _folder(self, seed: int, variation: Variation) -> Path:

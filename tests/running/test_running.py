@@ -143,6 +143,32 @@ def test_the_executed_notebooks_carry_no_widget_into_the_pages(smoke_run):
         assert "jupyter.widget" not in text and 'src="http' not in text and "Traceback (most" not in text
 
 
+def test_evaluate_takes_any_checkpoint(smoke_run, tmp_path):
+    small = ["--set", "eval_samples=16", "--set", "judge_steps=2", "--set", "rival_steps=2", "--set", "generated=8"]
+    out = tmp_path / "evaluation"
+    assert main(["evaluate", str(smoke_run / "magvit"), "--data", str(tmp_path / "data"), *small, "--out", str(out)]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())["04_evaluate"]
+    assert set(metrics) == {"reconstruction", "classification", "prediction", "generation", "tasks"}
+    assert set(metrics["tasks"]) == {"FP", "FI", "OPC", "OPV", "OPH", "OPD", "IPC", "IPD", "CFP"}
+    assert metrics["prediction"]["centre_error_px"]["limit"] < 2 < metrics["prediction"]["centre_error_px"]["value"]
+    assert yaml.safe_load((out / "params.yaml").read_text())["samples"] == 64
+    assert (out / "04_evaluate.html").exists() and not (out / "magvit").exists()
+
+
+@pytest.mark.parametrize(("checkpoint", "why"), [("nowhere", "there is no model"), ("{run}/magvit", "takes clips of 8x32x32x1")])
+def test_evaluate_refuses_what_it_cannot_evaluate(smoke_run, tmp_path, capfd, checkpoint, why):
+    more = ["--set", "format=8x64x64x1", "--set", f"data_dir={tmp_path}/data", "--out", str(tmp_path / "out")]
+    assert main(["evaluate", checkpoint.format(run=smoke_run), *more]) == 2
+    assert why in "".join(capfd.readouterr()) or why in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_notebook_takes_also_what_its_cell_does_not_declare_from_its_run(tmp_path):
+    (tmp_path / "params.yaml").write_text("quantizer: vq\nseed: 3\nsamples: 99\n")
+    told = Parameters.of_cell({"run_dir": str(tmp_path), "samples": 64, "unrelated": 1})
+    assert (told.quantizer, told.seed, told.samples) == ("vq", 3, 64)
+    assert Parameters.of_cell({"samples": 32}).quantizer == "fsq"
+
+
 def test_learning_rate_zero_is_a_no_go_that_says_why(yaml_file, tmp_path):
     said = []
     path = yaml_file(learning_rate=0, enforce_gate=True)

@@ -186,6 +186,21 @@ def run_command(parameters: str, changes: tuple[str, ...], only: tuple[str, ...]
     return run(parameters, list(changes), list(only), out, say=lambda line: print(line, flush=True))
 
 
+@commands.command("evaluate")
+@click.argument("checkpoint")
+@click.option("--data", help="folder of the datasets train, val and test; made where they are missing")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="change a parameter; may be repeated")
+@click.option("--out", help="folder of the results; reports/runs/<run id> by default")
+def evaluate_command(checkpoint: str, data: str | None, changes: tuple[str, ...], out: str | None) -> int:
+    """Evaluate a trained model as notebook 04 does: metrics.json and pages, beside baselines and the oracle."""
+    from trajvit.running.places import NOTEBOOKS
+    from trajvit.running.runner import run
+    from trajvit.running.stations import described
+
+    own = [*described(checkpoint), *([f"data_dir={data}"] if data else []), *changes]
+    return run(str(NOTEBOOKS / "params" / "evaluate.yaml"), own, ["04"], out, say=lambda line: print(line, flush=True))
+
+
 @commands.group("ec2")
 def ec2() -> None:
     """Runs on rented machines, which end by themselves; results go to S3."""

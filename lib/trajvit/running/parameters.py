@@ -12,6 +12,8 @@ from trajvit.settings import InputError
 from trajvit.training.recipe import Recipe
 from trajvit.worlds.config import WorldConfig
 
+KEPT = "params.yaml"  # a run's parameters, all of them, in its folder
+
 
 class Parameters(Recipe):
     """What a run can be told: the recipe, its data and its notebooks. The defaults are smoke-size: they show that
@@ -23,6 +25,7 @@ class Parameters(Recipe):
     variety: Literal["textbook", "varied"] = "textbook"
     seed: int = Field(0, ge=0, lt=2**31)
     data_dir: str = Field("data/smoke", description="holds the datasets train, val and test")
+    checkpoint: str = Field("", description="folder of a trained MAGVIT that notebook 04 evaluates; empty: the run's own")
     run_dir: str = Field("reports/runs/interactive", description="holds what a run makes; set by the runner")
     tokenizer_steps: int = Field(12, ge=1)
     tokenizer_batch: int = Field(8, ge=1)
@@ -64,8 +67,13 @@ class Parameters(Recipe):
 
     @classmethod
     def of_cell(cls, names: Mapping[str, Any]) -> "Parameters":
-        """The parameters that a notebook's `parameters` cell has set: pass `globals()`."""
-        return cls(**{name: names[name] for name in cls.model_fields if name in names})
+        """The parameters that a notebook's `parameters` cell has set: pass `globals()`.
+
+        A cell holds the ones that people play with; in a run, the others are those that the runner has kept in its folder.
+        """
+        told = {name: names[name] for name in cls.model_fields if name in names}
+        kept = place(told.get("run_dir", cls.model_fields["run_dir"].default)) / KEPT
+        return cls(**(yaml.safe_load(kept.read_text()) if kept.exists() else {}) | told)
 
 
 def read_parameters(path: str | Path, changes: list[str]) -> Parameters:

@@ -20,7 +20,7 @@ from trajvit.reporting.html import Section, front_page, notebook_page
 from trajvit.reporting.live import HEADLESS
 from trajvit.reporting.tables import Table, metrics_table
 from trajvit.running.manifest import Manifest, NotebookState, close
-from trajvit.running.parameters import Parameters, read_parameters
+from trajvit.running.parameters import KEPT, Parameters, read_parameters
 from trajvit.running.places import NOTEBOOKS, ROOT, RUNS
 from trajvit.running.stations import check_data
 from trajvit.settings import InputError
@@ -49,7 +49,7 @@ def run(parameters_file: str, changes: list[str], only: list[str], out: str | No
     check_data(parameters)
     values = parameters.model_dump(mode="json")
     _refuse_another_run(run_dir, values)
-    write_atomic(run_dir / "params.yaml", yaml.safe_dump(values, sort_keys=False).encode())
+    write_atomic(run_dir / KEPT, yaml.safe_dump(values, sort_keys=False).encode())
     manifest = Manifest(run_id, str(parameters_file), parameters.seed, [NotebookState(notebook.stem) for notebook in notebooks])
     manifest.write(run_dir)
     started, code = time.monotonic(), DONE
@@ -70,7 +70,7 @@ def run(parameters_file: str, changes: list[str], only: list[str], out: str | No
 
 
 def _refuse_another_run(run_dir: Path, values: dict) -> None:
-    path = run_dir / "params.yaml"
+    path = run_dir / KEPT
     there = yaml.safe_load(path.read_text()) if path.exists() else values
     changed = [
         f"{name} = {there.get(name)!r} there, {value!r} asked for" for name, value in values.items() if there.get(name) != value

@@ -1,5 +1,6 @@
 """The stations of a run, each one call from the parameters; what is finished already is loaded, not made again."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from trajvit.evaluation.oracle import oracle
 from trajvit.evaluation.perceptron import PerceptronConfig, train_perceptron
 from trajvit.evaluation.scores import TRIVIAL
 from trajvit.magvit.classifier import VideoClassifier
+from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tasks import given_frames
 from trajvit.running.parameters import Parameters
+from trajvit.running.places import place
 from trajvit.settings import InputError
 from trajvit.training.recipe import Recipe, Trained, train
 from trajvit.worlds.streams import SPLITS
@@ -88,6 +91,32 @@ def train_magvit(
 ) -> Trained:
     """MAGVIT trained on `dataset`, in the run's folder by default."""
     return train(parameters.recipe(), dataset, parameters.run / "magvit" if out is None else out, on_progress=on_progress)
+
+
+def evaluated_magvit(parameters: Parameters, dataset: Dataset, on_progress: Listener = silent) -> MAGVIT:
+    """The MAGVIT of `checkpoint`, or else the one that is trained on `dataset`. Raises `InputError` for one of other clips."""
+    if not parameters.checkpoint:
+        return train_magvit(parameters, dataset, on_progress=on_progress).model
+    model = MAGVIT.from_pretrained(place(parameters.checkpoint))
+    shape, world = model.config.tokenizer, dataset.config.world
+    if (*shape.clip, shape.channels) != world.shape:
+        raise InputError(
+            f"{parameters.checkpoint} takes clips of {'x'.join(map(str, (*shape.clip, shape.channels)))}, and the data's are "
+            f"{'x'.join(map(str, world.shape))}: set format or name another checkpoint"
+        )
+    return model
+
+
+def described(checkpoint: str) -> list[str]:
+    """The `name=value` changes of parameters with which a checkpoint's own kind of clips is made: its `training.json`
+    says which, or, where there is none, its config the format alone. Raises `InputError` for what is no checkpoint."""
+    shape = MAGVIT.from_pretrained(place(checkpoint)).config.tokenizer
+    changes = [f"checkpoint={checkpoint}", f"format={'x'.join(map(str, (*shape.clip, shape.channels)))}"]
+    manifest = place(checkpoint) / "training.json"
+    if manifest.exists() and (data := json.loads(manifest.read_text())["data"])["kind"] == "filmed":
+        changes += [f"variety={data['world']['variety']}", f"seed={data['seed']}", f"samples={data['samples']}"]
+    kind = "-".join(change.partition("=")[2] for change in changes[1:])
+    return [*changes, f"data_dir=data/evaluation/{kind}"]
 
 
 def train_rung(parameters: Parameters, dataset: Dataset, samples: int, on_progress: Listener = silent) -> Trained:

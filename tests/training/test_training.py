@@ -1,6 +1,8 @@
 import hashlib
 import json
 import math
+import os
+import signal
 
 import pytest
 import torch
@@ -96,12 +98,59 @@ def test_another_training_in_the_same_folder_is_refused(data, tmp_path):
     assert weights(tmp_path) == before
 
 
-def test_a_damaged_checkpoint_is_refused_by_name(data, tmp_path):
+@pytest.mark.parametrize("harm", ["cut", "flipped", "no record"])
+def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(data, tmp_path, harm):
     train(Recipe(**TINY), data, tmp_path)
-    state = tmp_path / "tokenizer" / "checkpoints" / "step_00000006" / "state.pt"
-    state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(InputError, match="step_00000006 cannot be read"):
+    before, newest = weights(tmp_path), tmp_path / "transformer" / "checkpoints" / "step_00000006"
+    content = (newest / "state.pt").read_bytes()
+    if harm == "cut":
+        (newest / "state.pt").write_bytes(content[:1000])
+    elif harm == "flipped":
+        (newest / "state.pt").write_bytes(content[:-100] + bytes([content[-100] ^ 1]) + content[-99:])
+    else:
+        (newest / "checkpoint.json").unlink()
+    with pytest.warns(UserWarning, match="step_00000006 is damaged"):
         train(Recipe(**TINY), data, tmp_path)
+    assert weights(tmp_path) == before
+
+
+def test_where_all_checkpoints_are_damaged_it_says_what_to_do(tmp_path):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"step": step}, {})
+        (tmp_path / f"step_{step:08d}" / "state.pt").write_bytes(b"nothing")
+    with pytest.warns(UserWarning), pytest.raises(InputError, match="2 are damaged: delete that folder"):
+        load_newest(tmp_path, {})
+
+
+def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path):
+    save_checkpoint(tmp_path, 1, {"step": 1}, {})
+    record = tmp_path / "step_00000001" / "checkpoint.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"format_version": 99}))
+    with pytest.raises(InputError, match="format version 99; this trajvit reads"):
+        load_newest(tmp_path, {})
+
+
+def test_a_signal_ends_training_after_its_step_and_its_checkpoint(data, tmp_path, monkeypatch):
+    import trajvit.training.loop as loop
+
+    train(Recipe(**TINY), data, tmp_path / "whole")
+    drawn = iter(range(100))
+
+    def rows_and_a_signal(*arguments):
+        if next(drawn) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch_rows(*arguments)
+
+    monkeypatch.setattr(loop, "batch_rows", rows_and_a_signal)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        train(Recipe(**TINY), data, tmp_path / "ended")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert (tmp_path / "ended" / "tokenizer" / "checkpoints" / "step_00000003").is_dir()  # not a step that is due
+    assert json.loads((tmp_path / "ended" / "tokenizer" / "PROGRESS.json").read_text())["state"] == "interrupted"
+    monkeypatch.undo()
+    train(Recipe(**TINY), data, tmp_path / "ended")
+    assert weights(tmp_path / "ended") == weights(tmp_path / "whole")
 
 
 def test_a_diverging_training_stops_and_says_what_to_do(data, tmp_path, monkeypatch):
@@ -219,9 +268,13 @@ def test_checkpoints_are_whole_and_only_the_newest_are_kept(tmp_path):
 
 
 def test_a_checkpoint_runs_no_code(tmp_path):
+    """Not even one whose record fits it."""
     save_checkpoint(tmp_path, 1, {"step": 1}, {})
-    torch.save({"step": print}, tmp_path / "step_00000001" / "state.pt")
-    with pytest.raises(InputError, match="cannot be read"):
+    state, record = (tmp_path / "step_00000001" / name for name in ("state.pt", "checkpoint.json"))
+    torch.save({"step": print}, state)
+    sha256 = hashlib.sha256(state.read_bytes()).hexdigest()
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"sha256": sha256}))
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(InputError, match="delete that folder"):
         load_newest(tmp_path, {})
 
 

@@ -1,8 +1,9 @@
 """What each part is worth: small trainings that differ from the recipe in one thing, on equal budgets and several seeds."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -129,14 +130,24 @@ class Laboratory:
         for variation in TOKENIZERS:
             tokenizer = self._train_tokenizer(seed, variation)
             tokenizers[str(self._recipe(seed, variation).of_tokenizer())] = tokenizer
-            yield variation, self._of_tokenizer(tokenizer)
+            yield variation, self._once(seed, variation, partial(self._of_tokenizer, tokenizer))
         models = []
         for variation in TRANSFORMERS:
             tokenizer = tokenizers[str(self._recipe(seed, variation).of_tokenizer())]
             models.append(self._train_transformer(seed, variation, tokenizer))
-            yield variation, self._of_model(models[-1])
+            yield variation, self._once(seed, variation, partial(self._of_model, models[-1]))
         for variation in DECODINGS:
-            yield variation, self._of_decoding(models[0], **variation.decoding)
+            yield variation, self._once(seed, variation, partial(self._of_decoding, models[0], **variation.decoding))
+
+    def _once(self, seed: int, variation: Variation, score: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """A variation's scores, kept in its folder with what they were made on."""
+        path = self._folder(seed, variation) / "scores.json"
+        made_on = {"budget": self.budget.model_dump(mode="json"), "data": self._data(), "clips": len(self.held_out.label)}
+        if path.exists() and (kept := json.loads(path.read_text()))["made_on"] == made_on:
+            return kept["scores"]
+        scores = score()
+        write_json(path, {"made_on": made_on, "scores": scores})
+        return scores
 
     def _recipe(self, seed: int, variation: Variation) -> Recipe:
         budget = self.budget

@@ -1,6 +1,7 @@
 """One training loop for every model: accelerate, AdamW and Muon, warm-up and cosine, clipping, EMA, checkpoints, resume."""
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -18,6 +19,7 @@ from trajvit.datasets.loading import MIXED, TrainingClips, batch_rows
 from trajvit.datasets.progress import Listener, Telling, silent
 from trajvit.settings import Settings
 from trajvit.training.checkpoints import load_newest, save_checkpoint
+from trajvit.training.interruption import Held
 from trajvit.training.muon import Muon
 
 LOG_EVERY = 10
@@ -220,7 +222,8 @@ def fit(
 
     Checkpoints, TensorBoard scalars and progress go to `out`. Called again with the same arguments it continues at
     the newest checkpoint, or returns at once when training is finished. `identity` says in JSON what is trained on
-    what; raises `InputError` when `out` holds another training, `TrainingDiverged` when the loss is not finite.
+    what; raises `InputError` when `out` holds another training, `TrainingDiverged` when the loss is not finite. SIGINT and
+    SIGTERM end it with `KeyboardInterrupt` after the step under way, whose checkpoint is written first.
     """
     training = Training(objective, config)
     identity = {"fit": config.model_dump(mode="json"), **identity}
@@ -232,7 +235,8 @@ def fit(
         return Fitted(training.ema.ema_model.eval(), history)
 
     writer = SummaryWriter(out / "tensorboard", purge_step=first)
-    with Telling(f"train {name}", config.steps, "steps", open_folder(out), on_progress, done=first) as telling:
+    telling = Telling(f"train {name}", config.steps, "steps", open_folder(out), on_progress, done=first)
+    with closing(writer), telling, Held() as held:
         for step in range(first, config.steps):
             measured = training.step(step)
             done = step + 1
@@ -244,7 +248,8 @@ def fit(
                 for key, value in ({"step": float(done)} | scalars).items():
                     history.setdefault(key, []).append(value)
                 telling.advance(done, note=f"loss {scalars['loss']:.4g}")
-            if done % config.checkpoint_every == 0 or done == config.steps:
+            if done % config.checkpoint_every == 0 or done == config.steps or held.received:
                 save_checkpoint(out / "checkpoints", done, {"step": done, "history": history} | training.state(), identity)
-    writer.close()
+            if held.received:
+                raise KeyboardInterrupt
     return Fitted(training.ema.ema_model.eval(), history)

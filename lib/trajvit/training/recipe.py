@@ -140,7 +140,8 @@ def train_tokenizer(
         )
         critics.append(Perceptual(recipe.perceptual_weight, seen.model))
     if recipe.gan_weight:
-        discriminator = Discriminator(config.channels, config.clip, RESTRAINTS[recipe.gan_restraint]())
+        width = config.base_channels // 4  # at full resolution, where each channel costs most
+        discriminator = Discriminator(config.channels, config.clip, RESTRAINTS[recipe.gan_restraint](), width)
         critics.append(Fooling(recipe.gan_weight, Telling(discriminator, clips)))
     return fit(
         "tokenizer",

@@ -12,8 +12,15 @@ from trajvit.evaluation.data import score_data
 from trajvit.evaluation.gate import BARS, judge_gate
 from trajvit.evaluation.judge import JudgeConfig, train_judge
 from trajvit.evaluation.measure import Metric, read_metrics, record
-from trajvit.evaluation.scores import score_classification, score_generation, score_prediction, score_reconstruction
+from trajvit.evaluation.scores import (
+    score_classification,
+    score_generation,
+    score_prediction,
+    score_reconstruction,
+    score_tasks,
+)
 from trajvit.magvit.model import MAGVIT
+from trajvit.magvit.tasks import TASK_NAMES
 from trajvit.settings import InputError
 from trajvit.training.recipe import Recipe
 from trajvit.worlds.config import WorldConfig
@@ -77,11 +84,14 @@ class Oracle(MAGVIT):
     def classify(self, video):
         return self.label
 
-    def predict(self, context):
+    def predict(self, context, decoding):
         return self.video
 
-    def generate(self, labels, seed):
+    def generate(self, labels, seed, decoding):
         return self.video[labels]
+
+    def complete(self, video, task, labels=None):
+        return self.video
 
 
 def test_a_perfect_model_gets_perfect_scores(data, judge, untrained):
@@ -94,6 +104,27 @@ def test_a_perfect_model_gets_perfect_scores(data, judge, untrained):
     assert classification.metrics["accuracy"].value == 1 and np.trace(classification.confusion) == 80
     prediction = score_prediction(oracle, clips).metrics
     assert prediction["centre_error_px"].value < 0.05 < 4 < prediction["centre_error_px"].baselines["copy_last"]
+
+
+def test_tasks_are_scored_where_they_hide_the_ball(data, untrained):
+    clips = data[1]
+    perfect, poor = score_tasks(Oracle(clips, untrained), clips), score_tasks(untrained, clips)
+    assert set(perfect) == set(TASK_NAMES) - {"CG", "CLS"}
+    for name, metric in perfect.items():
+        assert metric.value == metric.limit < 0.05 and metric.baselines["condition"] > 1, name
+        assert poor[name].value > 0.5 * metric.baselines["condition"], name
+    # in the frames after the given ones all balls are hidden, and there the condition is a copy of the last given frame
+    copied = score_prediction(untrained, clips).metrics["centre_error_px"].baselines["copy_last"]
+    assert perfect["FP"].baselines["condition"] == pytest.approx(copied, rel=1e-6)
+
+
+def test_rivals_and_the_oracle_stand_beside_prediction(data, untrained):
+    clips = data[1]
+    told = {"told": lambda frames, given: clips.pixels.astype(float)}
+    prediction = score_prediction(untrained, clips, told, known=clips.pixels[:, 4:].astype(float) + 0.3)
+    metric = prediction.metrics["centre_error_px"]
+    assert metric.baselines == {"told": 0} and metric.limit == pytest.approx(0.3 * 2**0.5, rel=1e-4)
+    assert prediction.error_by_frame["oracle"][4:] == pytest.approx([0.3 * 2**0.5] * 4, rel=1e-4)
 
 
 def test_an_untrained_model_gets_no_better_than_the_trivial_answers(data, judge, untrained):

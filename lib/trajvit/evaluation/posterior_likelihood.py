@@ -113,14 +113,11 @@ def _one(
         if (size == ROUND and weighted.effective >= ENOUGH) or drawn >= MOST:
             return weighted
         size = ROUND
-        of_way = np.array([np.exp(np.concatenate(some)).mean() for some in _shifted(scene, ways, logs)])
-        promising = np.flatnonzero(of_way > HOPELESS * of_way.sum())
-
-
-def _shifted(scene: Scene, ways: list, logs: list) -> list:
-    """Log weights by way, the largest of all 0, with what the redrawing makes of a family's density."""
-    best = max(max(some.max() for some in row) for row in logs)
-    return [[some - best - np.log(scene.kept[label]) for some in row] for (label, _), row in zip(ways, logs, strict=True)]
+        # Where no sample has weighed anything yet, no way has been ruled out.
+        if weighted.log_weights.size:
+            best = weighted.log_weights.max()
+            of_way = np.array([np.exp(np.concatenate(some) - best).mean() for some in logs])
+            promising = np.flatnonzero(of_way > HOPELESS * of_way.max())
 
 
 def _gather(scene: Scene, ways: list, logs: list, futures: list) -> Weighted:

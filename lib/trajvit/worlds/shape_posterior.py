@@ -1,9 +1,9 @@
 """The compiled posterior by simulation: paths drawn from the prior, moved to where the ball was seen, and weighed.
 
-Every path is a place, a shape across the line of sight, and a steady motion along it: (x, y, z) + (shape(t), vz t). Shapes
-are drawn from the generator's prior by the million. Each is moved to the sightings, its place and motion in depth drawn
-from the normal distribution that least squares gives, and weighed by the exact prior and likelihood of the whole path over
-the density of that draw. Nothing is known here of the families but their priors and `families.position`.
+Every path is a place, a shape across the line of sight, and a steady motion along it: (x, y, z) + (shape(t), vz t). A shape
+is moved to the sightings, its place, and its motion in depth where the ball's radius tells it, drawn from the normal
+distribution that least squares gives, and weighed by the exact prior and likelihood of the whole path over the density of
+that draw. Nothing is known here of the families but their priors and `families.position`.
 """
 
 import math
@@ -19,16 +19,23 @@ FARTHEST_MISFIT = 60.0
 
 
 @njit(cache=True)
-def draw_shapes(label, priors, vz_place, times, roll_turns, seed, values, rolls, shapes):
-    """Fill values (M, parameters), rolls (M,) in turns and shapes (M, T, 2) m, x and y in camera space of a path that
-    starts from the optical axis: place and motion in depth are 0."""
+def draw_shapes(priors, roll_turns, seed, values, rolls):
+    """Fill values (M, parameters) and rolls (M,) in turns from the prior."""
     np.random.seed(seed)
     for m in range(rolls.size):
         rolls[m] = draw_prior(priors, roll_turns, values[m])
-        values[m, :3], values[m, vz_place] = 0.0, 0.0
+
+
+@njit(cache=True)
+def trace_shapes(label, times, values, rolls, shapes):
+    """Fill shapes (M, T, 2) m, x and y in camera space of paths that start from the optical axis."""
+    path = np.empty(values.shape[1])
+    for m in range(rolls.size):
+        path[:] = values[m]
+        path[0], path[1] = 0.0, 0.0
         cosine, sine = math.cos(2 * math.pi * rolls[m]), math.sin(2 * math.pi * rolls[m])
         for k in range(times.size):
-            x, y, _ = position(label, values[m], times[k])
+            x, y, _ = position(label, path, times[k])
             shapes[m, k, 0], shapes[m, k, 1] = cosine * x - sine * y, sine * x + cosine * y
 
 
@@ -58,10 +65,13 @@ def fit_depth(sightings, given, times, moves, optics, noise_m, errors):
 @njit(cache=True)
 def weigh_shapes(
     label, priors, vz_place, times, given, sightings, optics, noise_m, errors, shapes, values, rolls, first, last, seed,
-    logs, futures,
+    chosen, logs, futures,
 ):  # fmt: skip
-    """Weigh the shapes first..last-1 against the sightings (T, 3). Fills logs with the log weights of those that fit at
-    all, at most as many as it holds, and futures (.., T - given, 2) px; gives their number."""
+    """Weigh the shapes first..last-1 against the sightings (T, 3): log of the likelihood times the prior of what was moved.
+
+    Of those that fit at all, at most as many as it holds, fills chosen with which they are, logs with their log weights and
+    futures (.., T - given, 2) px; gives their number.
+    """
     np.random.seed(seed)
     focal, height, width, _, fixed_depth, _ = optics
     moves, path = priors[vz_place, 1] > 0, np.empty(values.shape[1])
@@ -78,8 +88,7 @@ def weigh_shapes(
             if moves:
                 log_proposed -= 0.5 * g1 * g1 + math.log(l11) + 0.5 * LOG_TWO_PI
         else:
-            z, vz = priors[2, 0] + priors[2, 1] * np.random.random(), priors[vz_place, 0] + priors[vz_place, 1] * np.random.random()
-            log_proposed -= math.log(priors[2, 1]) + (math.log(priors[vz_place, 1]) if moves else 0.0)
+            z, vz = values[m, 2], values[m, vz_place]
         weight, x, y, squares = 0.0, 0.0, 0.0, 0.0
         for k in range(given):
             depth = z + vz * times[k]
@@ -101,7 +110,7 @@ def weigh_shapes(
             low, span, _ = priors[place]
             if not low <= path[place] <= low + span:
                 log_weight = -np.inf
-            elif span > 0:
+            elif span > 0 and (place < 2 or fixed_depth == 0):
                 log_weight -= math.log(span)
         if (
             log_weight == -np.inf
@@ -113,6 +122,6 @@ def weigh_shapes(
             log_weight += log_likelihood(
                 x + shapes[m, k, 0], y + shapes[m, k, 1], z + vz * times[k], sightings[k], optics, noise_m, errors
             )
-        logs[found] = log_weight
+        chosen[found], logs[found] = m, log_weight
         found += 1
     return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import lgamma, log, pi
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float64
 
 from trajvit.evaluation.posterior import Scene, Weighted
 from trajvit.settings import InputError
@@ -16,8 +16,8 @@ from trajvit.worlds.shape_posterior import draw_shapes, trace_shapes, weigh_shap
 PATHS = 200_000
 # The likelihood is first widened as if noise and errors were this many times larger, round by round less.
 WIDENED = (8.0, 4.0, 2.0, 1.0, 1.0)
-# Paths of each way to fly drawn in a round, and in the last; fitting ones of which account is kept for one clip.
-ROUND, LAST, MOST_FOUND = 1000, 6000, 20_000
+# Paths of each way to fly drawn in a round, and in the last.
+ROUND, LAST = 1000, 6000
 # Ways to fly that are less likely than this under a widened likelihood are not followed.
 HOPELESS = 1e-7
 # A round's proposals have Student's t distribution with these degrees of freedom around the last one's paths, this many
@@ -74,8 +74,9 @@ def _one(scene: Scene, clip: Float64[np.ndarray, "k 3"], drawn: list, rng: np.ra
     """The weighted samples of one clip."""
     ways = {}  # (family, direction or side): paths that fit and their log weights
     for label, (paths, motion) in enumerate(drawn):
-        first, last = _within_reach(scene, clip, motion)
-        chosen, logs, _ = _weigh(scene, clip, label, paths, first, last, WIDENED[0], rng)
+        near = _within_reach(scene, clip, motion)
+        paths = Paths(paths.values[near], paths.rolls[near], paths.shapes[near])
+        chosen, logs, _ = _weigh(scene, clip, label, paths, WIDENED[0], rng)
         either = np.flatnonzero(scene.priors[label, :, 2])
         sides = paths.values[chosen][:, either].sum(axis=1)
         for side in np.unique(sides):
@@ -87,37 +88,34 @@ def _one(scene: Scene, clip: Float64[np.ndarray, "k 3"], drawn: list, rng: np.ra
         found = []
         for (label, side), fitting in ways.items():
             proposed, log_ratio = _propose(scene, label, *fitting, LAST if last_round else ROUND, rng)
-            chosen, logs, futures = _weigh(scene, clip, label, proposed, 0, len(proposed.rolls), widened, rng)
+            chosen, logs, futures = _weigh(scene, clip, label, proposed, widened, rng)
             logs = logs + log_ratio[chosen]
             ways[label, side] = proposed.values[chosen], proposed.rolls[chosen], logs
             found.append((logs - np.log(scene.kept[label]), np.full(len(logs), label), futures))
-    live = [log > -np.inf for log, _, _ in found]
-    return Weighted(
-        *(np.concatenate([row[keep] for row, keep in zip(column, live, strict=True)]) for column in zip(*found, strict=True))
-    )
+    return Weighted(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def _within_reach(scene: Scene, clip, motion) -> tuple[int, int]:
+def _within_reach(scene: Scene, clip, motion) -> slice:
     """Which paths, by the order of their motion, may fit the clip under the widest likelihood."""
     focal, _, width, ball, fixed_depth, _ = scene.optics
     if fixed_depth != 0:  # the depth is unknown, and so how far the ball has moved
-        return 0, len(motion)
+        return slice(None)
     depth = focal * ball / clip[:, 2]
     x = (clip[:, 0] - (width - 1) / 2) * depth / focal
     error = np.hypot(2 * scene.noise_m, depth.max() * (scene.errors[0] / focal + scene.errors[1] / clip[:, 2].min()))
     reach = REACH * WIDENED[0] * error
     first, last = np.searchsorted(motion, x[-1] - x[0] + np.array([-reach, reach]))
-    return int(first), int(last)
+    return slice(first, last)
 
 
-def _weigh(scene: Scene, clip, label: int, paths: Paths, first: int, last: int, widened: float, rng: np.random.Generator):
+def _weigh(scene: Scene, clip, label: int, paths: Paths, widened: float, rng: np.random.Generator):
     """The paths that fit, their log weights, and their futures in px, the noise and errors taken for `widened` times larger."""
-    most = min(last - first, MOST_FOUND)
-    chosen, logs, futures = np.empty(most, np.int64), np.empty(most), np.empty((most, len(scene.times) - len(clip), 2))
+    count = len(paths.rolls)
+    chosen, logs, futures = np.empty(count, np.int64), np.empty(count), np.empty((count, len(scene.times) - len(clip), 2))
     vz_place = list(FAMILIES[label].textbook).index("vz")
     found = weigh_shapes(
         label, scene.priors[label], vz_place, scene.times, len(clip), clip, scene.optics, widened * scene.noise_m,
-        widened * scene.errors, paths.shapes, paths.values, paths.rolls, first, last, int(rng.integers(2**32)),
+        widened * scene.errors, paths.shapes, paths.values, paths.rolls, int(rng.integers(2**32)),
         chosen, logs, futures,
     )  # fmt: skip
     return chosen[:found], logs[:found], futures[:found]
@@ -143,8 +141,8 @@ def _varying(scene: Scene, label: int) -> Bool[np.ndarray, " P"]:
 
 
 def _propose(scene: Scene, label: int, values, rolls, logs, count: int, rng) -> tuple[Paths, Float64[np.ndarray, " M"]]:
-    """Draw `count` paths around those that fit; and the log of prior over proposing density over `count`, -inf outside the
-    prior. Directions and sides are kept."""
+    """Of `count` paths drawn around those that fit, the ones within the prior's ranges, and the log of prior over `count`
+    times proposing density. Directions and sides are kept."""
     varying = _varying(scene, label)
     names = [*FAMILIES[label].textbook, *[""] * (scene.priors.shape[1] - len(FAMILIES[label].textbook)), "roll"]
     angle = np.array([name in ANGLES for name in names])[varying]
@@ -168,8 +166,9 @@ def _propose(scene: Scene, label: int, values, rolls, logs, count: int, rng) -> 
     new = np.where(angle, low + (new - low) % 1.0, new)
     inside = ((new >= low) & (new <= low + span) & once).all(axis=1)
     of_either = np.log(2) * scene.priors[label, :, 2].sum()
-    log_ratio = np.where(inside, -np.log(span).sum() - of_either - log_density - np.log(count), -np.inf)
-    everything = np.column_stack([np.repeat(values[:1], count, axis=0), np.repeat(rolls[:1], count)])
+    log_ratio = -np.log(span).sum() - of_either - log_density - np.log(count)
+    new, log_ratio = new[inside], log_ratio[inside]
+    everything = np.column_stack([np.repeat(values[:1], len(new), axis=0), np.repeat(rolls[:1], len(new))])
     everything[:, varying] = new
     new_values, new_rolls = np.ascontiguousarray(everything[:, :-1]), np.ascontiguousarray(everything[:, -1])
     return Paths(new_values, new_rolls, _shapes(scene, label, new_values, new_rolls)), log_ratio

@@ -64,12 +64,12 @@ def fit_depth(sightings, given, times, moves, optics, noise_m, errors):
 
 @njit(cache=True)
 def weigh_shapes(
-    label, priors, vz_place, times, given, sightings, optics, noise_m, errors, shapes, values, rolls, first, last, seed,
+    label, priors, vz_place, times, given, sightings, optics, noise_m, errors, shapes, values, rolls, seed,
     chosen, logs, futures,
 ):  # fmt: skip
-    """Weigh the shapes first..last-1 against the sightings (T, 3): log of the likelihood times the prior of what was moved.
+    """Weigh shapes against the sightings (T, 3): log of the likelihood times the prior of what was moved.
 
-    Of those that fit at all, at most as many as it holds, fills chosen with which they are, logs with their log weights and
+    Of those that fit at all it fills chosen with which they are, logs with their log weights and
     futures (.., T - given, 2) px; gives their number.
     """
     np.random.seed(seed)
@@ -77,9 +77,7 @@ def weigh_shapes(
     moves, path = priors[vz_place, 1] > 0, np.empty(values.shape[1])
     z0, vz0, l00, l10, l11 = fit_depth(sightings, given, times, moves, optics, noise_m, errors)
     found = 0
-    for m in range(first, last):
-        if found == logs.size:
-            break
+    for m in range(rolls.size):
         log_proposed = 0.0
         if fixed_depth == 0:
             g0, g1 = np.random.standard_normal(), np.random.standard_normal()

@@ -22,6 +22,9 @@ from trajvit.worlds.linear_posterior import (
 FIRST_LOOK, ROUND, MOST, ENOUGH = 128, 512, 20_000, 500
 # Ways to fly that are less likely than this after the first look are not sampled further.
 HOPELESS = 1e-5
+# But one of which fewer samples than this were within its priors is sampled on, up to so many, unless its best fit is less
+# likely than the best of all by this much in log density.
+LIVE, UNDECIDED, UNLIKE = 16, 4096, 40.0
 # The normal prior used for proposing: its moments are those of so many paths in view, its variance wider by so much.
 PRIOR_DRAWS, WIDER = 20_000, 2.0
 
@@ -87,14 +90,15 @@ def _one(
     """The weighted samples of one clip, drawn until enough of them are effective."""
     given = len(clip)
     work = np.empty((MOST_UNKNOWNS, MOST_UNKNOWNS)), np.empty(MOST_UNKNOWNS), np.empty((3, MOST_UNKNOWNS))
-    shares, grids = np.empty((len(ways), CELLS)), []
+    shares, grids, peaks = np.empty((len(ways), CELLS)), [], np.empty(len(ways))
     for way, (label, choice) in enumerate(ways):
-        grids.append(
-            scan_grid(
-                label, scene.priors[label], choice, scene.times, given, rays, precisions, *proposals[label],
-                scene.roll_turns, shares[way], work,
-            )
+        bottom, cell, peaks[way] = scan_grid(
+            label, scene.priors[label], choice, scene.times, given, rays, precisions, *proposals[label],
+            scene.roll_turns, shares[way], work,
         )  # fmt: skip
+        grids.append((bottom, cell))
+        mean, precision = proposals[label]
+        peaks[way] += 0.5 * (np.linalg.slogdet(precision)[1] - mean @ precision @ mean)
     logs, futures = [[] for _ in ways], [[] for _ in ways]
     promising, size, drawn = range(len(ways)), FIRST_LOOK, 0
     while True:
@@ -110,14 +114,16 @@ def _one(
             futures[way].append(new_futures)
             drawn += size
         weighted = _gather(scene, ways, logs, futures)
-        if (size == ROUND and weighted.effective >= ENOUGH) or drawn >= MOST:
+        of_way = [np.concatenate(some) for some in logs]
+        live = np.array([(log > -np.inf).sum() for log in of_way])
+        taken = np.array([log.size for log in of_way])
+        undecided = (live < LIVE) & (taken < UNDECIDED) & (peaks > peaks.max() - UNLIKE)
+        if (size == ROUND and weighted.effective >= ENOUGH and not undecided.any()) or drawn >= MOST:
             return weighted
         size = ROUND
-        # Where no sample has weighed anything yet, no way has been ruled out.
-        if weighted.log_weights.size:
-            best = weighted.log_weights.max()
-            of_way = np.array([np.exp(np.concatenate(some) - best).mean() for some in logs])
-            promising = np.flatnonzero(of_way > HOPELESS * of_way.max())
+        best = weighted.log_weights.max(initial=-1e300)
+        share = np.array([np.exp(log - best).mean() for log in of_way])
+        promising = np.flatnonzero(((live > 0) & (share > HOPELESS * share.max())) | undecided)
 
 
 def _gather(scene: Scene, ways: list, logs: list, futures: list) -> Weighted:

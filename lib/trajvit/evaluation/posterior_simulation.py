@@ -13,18 +13,18 @@ from trajvit.worlds.families import FAMILIES
 from trajvit.worlds.shape_posterior import draw_shapes, trace_shapes, weigh_shapes
 
 # Paths of each family drawn from the prior.
-PATHS = 200_000
+PATHS = 100_000
 # The likelihood is first widened as if noise and errors were this many times larger, round by round less.
-WIDENED = (8.0, 4.0, 2.0, 1.0, 1.0)
+WIDENED = (24.0, 12.0, 6.0, 3.0, 1.5, 1.0, 1.0)
 # Paths of each way to fly drawn in a round, and in the last.
-ROUND, LAST = 1000, 6000
+ROUND, LAST = 1500, 6000
 # Ways to fly that are less likely than this under a widened likelihood are not followed.
 HOPELESS = 1e-7
 # A round's proposals have Student's t distribution with these degrees of freedom around the last one's paths, this many
 # times wider in variance.
 FREEDOM, WIDER = 6, 1.5
 # Paths whose motion across the view misses by more standard deviations are not looked at.
-REACH = 8.0
+REACH = 5.0
 # Parameters that come back after one turn.
 ANGLES = ("heading", "phase")
 
@@ -82,12 +82,11 @@ def _one(scene: Scene, clip: Float64[np.ndarray, "k 3"], drawn: list, rng: np.ra
         for side in np.unique(sides):
             of_side = chosen[sides == side]
             ways[label, side] = paths.values[of_side], paths.rolls[of_side], logs[sides == side] - np.log(PATHS)
-    for widened in WIDENED[1:]:
+    for round, widened in enumerate(WIDENED[1:], 2):
         ways = _followed(scene, ways)
-        last_round = widened is WIDENED[-1]
         found = []
         for (label, side), fitting in ways.items():
-            proposed, log_ratio = _propose(scene, label, *fitting, LAST if last_round else ROUND, rng)
+            proposed, log_ratio = _propose(scene, label, *fitting, LAST if round == len(WIDENED) else ROUND, rng)
             chosen, logs, futures = _weigh(scene, clip, label, proposed, widened, rng)
             logs = logs + log_ratio[chosen]
             ways[label, side] = proposed.values[chosen], proposed.rolls[chosen], logs

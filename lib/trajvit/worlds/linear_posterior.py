@@ -163,7 +163,7 @@ def draw_unknowns(label, priors, times, optics, noise_m, roll_turns, seed, drawn
 @njit(cache=True)
 def fit(label, priors, scan, choice, times, given, rays, precisions, prior_mean, prior_precision, factor, mean, design):
     """Least squares for the unknowns given the scanned number: fills their mean and the lower Cholesky factor of their
-    precision; gives the log of the scanned number's likelihood, up to a constant of the clip and family."""
+    precision; gives the log of the scanned number's likelihood, up to a constant of the clip and the proposing prior."""
     count = unknowns(label, priors)
     misfit = 0.0
     for i in range(count):
@@ -207,14 +207,15 @@ def fit(label, priors, scan, choice, times, given, rays, precisions, prior_mean,
 
 @njit(cache=True)
 def scan_grid(label, priors, choice, times, given, rays, precisions, prior_mean, prior_precision, roll_turns, shares, work):
-    """Zoom in on where the scanned number is likely: fills the shares (CELLS,) of its cells; gives (low, cell width), 0
-    wide when there is nothing to scan."""
+    """Zoom in on where the scanned number is likely: fills the shares (CELLS,) of its cells; gives (low, cell width, log
+    likelihood at its best), 0 wide when there is nothing to scan."""
     factor, mean, design = work
     low, span = scan_range(label, priors, roll_turns)
-    shares[:] = 0.0
-    shares[0] = 1.0
     if span <= 0:
-        return low, 0.0
+        shares[:] = 0.0
+        shares[0] = 1.0
+        peak = fit(label, priors, low, choice, times, given, rays, precisions, prior_mean, prior_precision, factor, mean, design)
+        return low, 0.0, peak
     bottom, top = low, low + span
     for zoom in range(ZOOMS):
         cell = (top - bottom) / CELLS
@@ -239,7 +240,7 @@ def scan_grid(label, priors, choice, times, given, rays, precisions, prior_mean,
     spread[1:] += 0.1 * shares[:-1]
     spread[:-1] += 0.1 * shares[1:]
     shares[:] = spread / spread.sum() * 0.99 + 0.01 / CELLS
-    return bottom, cell
+    return bottom, cell, best
 
 
 @njit(cache=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int
+from jaxtyping import Float32, Float64, Int
 
 from trajvit.evaluation.sightings import SightingError
 from trajvit.settings import InputError
@@ -14,7 +14,7 @@ from trajvit.worlds.film import optics
 from trajvit.worlds.likelihood import share_kept
 from trajvit.worlds.medians import geometric_median
 
-KEPT_DRAWS = 400_000
+KEPT_DRAWS = 200_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,12 @@ class Scene:
 
 def set_scene(world: WorldConfig, error: SightingError, seed: int) -> Scene:
     """The scene of a world. Raises `InputError` where a family is hardly ever in view."""
-    times, priors, lens, roll = frame_times(world.frames), priors_as_arrays(world.variety), optics(world), world.roll_degrees / 360
+    times, priors, lens, roll = (
+        frame_times(world.frames),
+        priors_as_arrays(world.variety),
+        optics(world),
+        world.roll_degrees / 360,
+    )
     kept = np.array(
         [share_kept(label, priors[label], times, lens, world.noise_m, roll, KEPT_DRAWS, seed) for label in range(len(FAMILIES))]
     )

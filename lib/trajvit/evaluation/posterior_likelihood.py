@@ -19,7 +19,7 @@ from trajvit.worlds.linear_posterior import (
 )
 
 # Samples of every way to fly in the first look and in each later round, at most in all, and how many effective ones will do.
-FIRST_LOOK, ROUND, MOST, ENOUGH = 128, 512, 20_000, 500
+FIRST_LOOK, ROUND, MOST, ENOUGH = 128, 512, 60_000, 500
 # Ways to fly that are less likely than this after the first look are not sampled further.
 HOPELESS = 1e-5
 # But one of which fewer samples than this were within its priors is sampled on, up to so many, unless its best fit is less
@@ -50,9 +50,7 @@ def by_likelihood(scene: Scene, sightings: Float64[np.ndarray, "N k 3"], seed: i
 def _proposing_prior(scene: Scene, label: int, seed: int) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, "d d"]]:
     """Mean and precision of a normal prior for a family's unknowns, wider than that of its paths in view."""
     drawn = np.empty((PRIOR_DRAWS, unknowns(label, scene.priors[label])))
-    draw_unknowns(
-        label, scene.priors[label], scene.times, scene.optics, scene.noise_m, scene.roll_turns, seed % 2**32, drawn
-    )
+    draw_unknowns(label, scene.priors[label], scene.times, scene.optics, scene.noise_m, scene.roll_turns, seed % 2**32, drawn)
     return drawn.mean(axis=0), np.linalg.inv(WIDER * np.cov(drawn, rowvar=False))
 
 
@@ -132,5 +130,7 @@ def _gather(scene: Scene, ways: list, logs: list, futures: list) -> Weighted:
     for (label, _), some, seen in zip(ways, logs, futures, strict=True):
         log = np.concatenate(some)
         live = log > -np.inf
-        rows.append((log[live] - np.log(log.size) - np.log(scene.kept[label]), np.full(live.sum(), label), np.concatenate(seen)[live]))
+        rows.append(
+            (log[live] - np.log(log.size) - np.log(scene.kept[label]), np.full(live.sum(), label), np.concatenate(seen)[live])
+        )
     return Weighted(*(np.concatenate(column) for column in zip(*rows, strict=True)))

@@ -159,7 +159,9 @@ def _propose(scene: Scene, label: int, values, rolls, logs, count: int, rng) -> 
     chi = rng.chisquare(FREEDOM, count) / FREEDOM
     new = mean + (normal / np.sqrt(chi)[:, None]) @ factor.T
     squares = (normal**2).sum(axis=1) / chi
-    log_density = -0.5 * (FREEDOM + len(low)) * np.log1p(squares / FREEDOM) - np.log(np.diag(factor)).sum() + _log_constant(len(low))
+    log_density = (
+        -0.5 * (FREEDOM + len(low)) * np.log1p(squares / FREEDOM) - np.log(np.diag(factor)).sum() + _log_constant(len(low))
+    )
     # Half a turn either way at most, so that an angle is proposed in one way only.
     once = (np.abs(new - mean) <= 0.5) | ~angle
     new = np.where(angle, low + (new - low) % 1.0, new)

@@ -1,6 +1,7 @@
 """Where and how large the ball is in the rendered frames, and how far off such a reading is."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -51,6 +52,7 @@ def sight(frames: UInt8[np.ndarray, "N T H W C"]) -> Float64[np.ndarray, "N T 3"
     return discs
 
 
+@cache
 def measure_sighting_error(world: WorldConfig, seed: int) -> SightingError:
     """How far sightings are off in clips of `world` that are of another stream than any data set's.
 
@@ -60,4 +62,3 @@ def measure_sighting_error(world: WorldConfig, seed: int) -> SightingError:
     clips = film(world, MAX_SEED - seed, "val", 0, MEASURED_CLIPS)
     discs = sight(clips.frames)
     return SightingError(float((discs[..., :2] - clips.pixels).std()), float((discs[..., 2] - clips.radius).std()))
-

@@ -31,7 +31,7 @@ NEGLIGIBLE = 25.0
 
 @njit(cache=True)
 def is_turning(label):
-    return label == CIRCULAR or label == HELICAL
+    return label in (CIRCULAR, HELICAL)
 
 
 @njit(cache=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
 from trajvit.settings import InputError
 from trajvit.worlds.config import WorldConfig
@@ -29,6 +29,15 @@ class Clips:
     radius: Float32[np.ndarray, "N T"]
 
 
+def optics(config: WorldConfig) -> Float64[np.ndarray, "6"]:
+    """How the camera sees the ball, as `families.trace` takes it."""
+    camera = config.camera
+    shown_depth = 0.0 if config.size == "perspective" else camera.REFERENCE_M
+    # All of a ball's light is in view where its rim, with half of the soft edge, stays on the outermost pixels.
+    beyond = EDGE_PX / 2 - 1
+    return np.array([camera.focal_px, config.height, config.width, config.ball_radius_m, shown_depth, beyond], np.float64)
+
+
 def film(
     config: WorldConfig, seed: int, split: str, start: int, stop: int, canvas: UInt8[np.ndarray, "M T H W C"] | None = None
 ) -> Clips:
@@ -44,16 +53,12 @@ def film(
     points = np.empty((count, times, 3), np.float32)
     pixels = np.empty((count, times, 2), np.float32)
     radius = np.empty((count, times), np.float32)
-    camera = config.camera
-    shown_depth = 0.0 if config.size == "perspective" else camera.REFERENCE_M
-    # All of a ball's light is in view where its rim, with half of the soft edge, stays on the outermost pixels.
-    optics = (camera.focal_px, config.height, config.width, config.ball_radius_m, shown_depth, EDGE_PX / 2 - 1)
     filmed = trace(
         key,
         start,
         priors_as_arrays(config.variety),
         frame_times(times),
-        np.array(optics, np.float64),
+        optics(config),
         config.noise_m,
         config.roll_degrees / 360,
         points,

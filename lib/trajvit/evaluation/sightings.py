@@ -9,9 +9,9 @@ from jaxtyping import Float64, UInt8
 from trajvit.metrics.centres import ball_centres
 from trajvit.settings import InputError
 from trajvit.worlds.config import WorldConfig
+from trajvit.worlds.disc_fitting import fit_discs
 from trajvit.worlds.discs import EDGE_PX
 from trajvit.worlds.film import film
-from trajvit.worlds.disc_fitting import fit_discs
 from trajvit.worlds.streams import MAX_SEED
 
 MEASURED_CLIPS = 2000

@@ -179,16 +179,16 @@ def test_the_discriminator_takes_one_step_for_each_of_the_tokenizers_and_neither
     discriminator = Discriminator(1, (8, 32, 32), RESTRAINTS["r1"](), width=8)
     fooling = Fooling(0.1, Telling(discriminator, clips))
     training = Training(
-        Reconstruction(Tokenizer(TokenizerConfig.named("nano")), clips, 6.0, [fooling]),
+        Reconstruction(Tokenizer(TokenizerConfig.named("nano")), clips, 6.0, critics=[fooling]),
         FitConfig(steps=4, batch_size=4, learning_rate=1e-3),
     )
     tokenizer, opponent = training.players
     rows, before = batch_rows(16, 4, 0, 0), copies(discriminator)
     tokenizer.step(training.accelerator, 0, rows)
     assert copies(discriminator) == before
-    now = copies(tokenizer.model)
+    now = copies(tokenizer.objective.model)
     parts = opponent.step(training.accelerator, 0, rows)
-    assert copies(discriminator) != before and copies(tokenizer.model) == now
+    assert copies(discriminator) != before and copies(tokenizer.objective.model) == now
     assert set(parts) == {"loss", "gradient_norm", "telling", "restraint"}
     training.step(1)
     steps = [
@@ -204,7 +204,7 @@ def copies(model):
 def test_perceptual_features_stay_frozen(data):
     clips, classifier = load_clips(data), VideoClassifier(1, (8, 32, 32), 4)
     before = copies(classifier)
-    objective = Reconstruction(Tokenizer(TokenizerConfig.named("nano")), clips, 6.0, [Perceptual(1.0, classifier)])
+    objective = Reconstruction(Tokenizer(TokenizerConfig.named("nano")), clips, 6.0, critics=[Perceptual(1.0, classifier)])
     parts = Training(objective, FitConfig(steps=1, batch_size=4, learning_rate=1e-2)).step(0)
     assert parts["perceptual"] > 0 and copies(classifier) == before and not classifier.training
     video = clips.videos(torch.arange(2))

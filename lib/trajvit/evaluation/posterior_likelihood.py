@@ -6,9 +6,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from trajvit.evaluation.posterior import Scene, Weighted
+from trajvit.settings import InputError
 from trajvit.worlds.camera import Camera
+from trajvit.worlds.families import NAMES
 from trajvit.worlds.linear_posterior import (
     CELLS,
+    FORMS,
     MOST_UNKNOWNS,
     choose,
     draw_unknowns,
@@ -32,9 +35,15 @@ PRIOR_DRAWS, WIDER = 20_000, 2.0
 def by_likelihood(scene: Scene, sightings: Float64[np.ndarray, "N k 3"], seed: int) -> Iterator[Weighted]:
     """The weighted samples of each clip, given its sightings (u, v, radius) in px in its first k frames.
 
-    The samples propose where least squares says and are weighed exactly (`worlds.linear_posterior`), so their averages are
+    Samples are drawn where least squares says and weighed exactly (`worlds.linear_posterior`), so their averages are
     those of the posterior up to the noise of sampling: evidence by importance sampling, Geweke, Econometrica 57 (1989).
     """
+    strange = [name for name in NAMES if name not in FORMS]
+    if strange:
+        raise InputError(
+            f"the linear form of family {strange[0]!r} is unknown; there are {', '.join(FORMS)}: add it to "
+            "worlds/linear_posterior.py, or infer by_simulation, which needs none"
+        )
     ways = [
         (label, choose(label, scene.priors[label], option))
         for label in range(len(scene.priors))

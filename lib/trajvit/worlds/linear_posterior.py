@@ -22,7 +22,8 @@ from trajvit.worlds.likelihood import (
     stays_in_view,
 )
 
-LINEAR, CIRCULAR, HELICAL, PARABOLIC = range(4)
+FORMS = ("linear", "circular", "helical", "parabolic")  # the families as they are labelled
+LINEAR, CIRCULAR, HELICAL, PARABOLIC = range(len(FORMS))
 MOST_UNKNOWNS = 7
 CELLS, ZOOMS = 32, 8
 # Cells this much less likely than the best, in log density, are left out when zooming in.

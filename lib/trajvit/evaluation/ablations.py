@@ -32,8 +32,8 @@ FORMAT, FORMAT_VERSION = "trajvit.ablations", 1
 class Budget(Settings):
     """What each training may take, the same for all."""
 
-    tokenizer_steps: int = Field(150, ge=1)
-    transformer_steps: int = Field(250, ge=1)
+    tokenizer_steps: int = Field(120, ge=1)
+    transformer_steps: int = Field(160, ge=1)
     tokenizer_batch: int = Field(16, ge=1)
     transformer_batch: int = Field(32, ge=1)
     judge_steps: int = Field(400, ge=1)
@@ -72,7 +72,7 @@ TRANSFORMERS = (
     Variation("transformer", "on LFQ's tokens, two digits", {"quantizer": "lfq"}),
 )
 SAMPLERS = ("confidence", "random", "halton")
-STEPS = (1, 2, 4, 8, 12, 24)
+STEPS = (1, 4, 12, 24)
 DECODINGS = tuple(
     Variation(f"decoding by {sampler}", f"{steps} steps", decoding={"sampler": sampler, "steps": steps})
     for sampler in SAMPLERS

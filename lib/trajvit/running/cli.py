@@ -306,11 +306,11 @@ def bench_decode_command() -> None:
 
 
 @bench.command("ablate")
-@click.option("--samples", default=4000, show_default=True, help="training clips")
-@click.option("--eval-samples", default=300, show_default=True, help="clips of the val stream")
+@click.option("--samples", default=2000, show_default=True, help="training clips")
+@click.option("--eval-samples", default=200, show_default=True, help="clips of the val stream")
 @click.option("--variety", type=click.Choice(["textbook", "varied"]), default="textbook", show_default=True)
-@click.option("--tokenizer-steps", default=150, show_default=True)
-@click.option("--transformer-steps", default=250, show_default=True)
+@click.option("--tokenizer-steps", default=120, show_default=True)
+@click.option("--transformer-steps", default=160, show_default=True)
 @click.option("--seeds", default=3, show_default=True, help="trainings a variation, 2 to 10")
 @click.option("--out", default="data/ablations", show_default=True, help="folder of the clips and trainings; it resumes")
 @click.option("--to", default="reports/ablations.json", show_default=True, help="the file that notebook 03 shows")

@@ -96,7 +96,7 @@ def test_of_two_families_made_identical_one_in_two_is_named(monkeypatch, infer):
     monkeypatch.setattr(trajvit.worlds.film, "priors_as_arrays", priors)
     monkeypatch.setattr(trajvit.evaluation.posterior, "priors_as_arrays", priors)
     world = WorldConfig(variety="varied")
-    clips = film(world, 0, "test", 0, 120 if infer is by_likelihood else 12)
+    clips = film(world, 0, "test", 0, 120 if infer is by_likelihood else 8)
     twins = some(clips, np.flatnonzero((clips.label == 1) | (clips.label == 2)))
     probabilities = oracle(twins, world, GIVEN, infer=infer).class_probabilities
     assert np.abs(probabilities[:, 1:3] - 0.5).max() < 0.3 and np.abs(probabilities[:, 1:3].mean(axis=0) - 0.5).max() < 0.05
@@ -106,7 +106,7 @@ def test_of_two_families_made_identical_one_in_two_is_named(monkeypatch, infer):
 
 def test_both_implementations_agree_within_their_intervals(seen):
     world, clips, knowing = seen
-    few = some(clips, np.arange(16))
+    few = some(clips, np.arange(12))
     other = oracle(few, world, GIVEN, seed=1, infer=by_simulation)
     # In standard errors of two averages of so many effective samples each.
     rows = np.arange(len(few.label))
@@ -149,7 +149,7 @@ def test_the_truth_lies_within_the_posterior_as_often_as_that_says(seen):
 
 def test_probabilities_are_as_often_right_as_they_say():
     world = WorldConfig(variety="varied")
-    clips = film(world, 0, "test", 0, 160)
+    clips = film(world, 0, "test", 0, 120)
     knowing = oracle(clips, world, 2)
     surplus = (knowing.class_probabilities.argmax(axis=1) == clips.label) - knowing.class_probabilities.max(axis=1)
     assert abs(surplus.mean()) < 4 * surplus.std() / np.sqrt(len(surplus))
@@ -158,7 +158,7 @@ def test_probabilities_are_as_often_right_as_they_say():
 
 def test_more_frames_never_make_it_worse():
     world = WorldConfig(variety="varied")
-    clips = film(world, 0, "test", 0, 40)
+    clips = film(world, 0, "test", 0, 32)
     last = []
     for given in (2, 3, 5):
         knowing = oracle(clips, world, given)

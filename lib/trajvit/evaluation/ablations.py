@@ -57,8 +57,6 @@ TOKENIZERS = (
     Variation("tokenizer", "LFQ", {"quantizer": "lfq"}),
     Variation("tokenizer", "no foreground weight", {"foreground_weight": 0.0}),
     Variation("tokenizer", "centres of light not learnt from", {"tokenizer_light": 0.0}),
-    Variation("tokenizer", "with a GAN loss", {"gan_weight": 0.1}),
-    Variation("tokenizer", "with a perceptual loss", {"perceptual_weight": 0.1, "perceptual_steps": 150}),
     Variation("tokenizer", "inflated from an image tokenizer of 150 steps", {"image_steps": 150}),
 )
 TRANSFORMERS = (

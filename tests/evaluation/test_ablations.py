@@ -1,16 +1,20 @@
 import numpy as np
 import pytest
 import trajvit
+from trajvit.datasets.loading import load_clips
+from trajvit.datasets.progress import silent
 from trajvit.evaluation.ablations import (
     DECODINGS,
     TOKENIZERS,
     TRANSFORMERS,
     Ablated,
     Budget,
+    Laboratory,
     ablate,
     read_ablations,
     write_ablations,
 )
+from trajvit.evaluation.judge import JudgeConfig, train_judge
 from trajvit.metrics.intervals import seeds_ci95
 from trajvit.reporting.tables import ablations_table
 from trajvit.settings import InputError

@@ -73,7 +73,8 @@ def clone(root: Path) -> Path:
     skipped = shutil.ignore_patterns("__pycache__", "*.egg-info", ".ipynb_checkpoints", "_lock", "_tmp", "PROGRESS.*")
     for name in ("lib", "notebooks", "data/smoke"):
         shutil.copytree(ROOT / name, root / name, ignore=skipped)
-    for name in ("pyproject.toml", "requirements.txt", ".gitignore", ".gitattributes", "README.md"):
+    (root / "reports").mkdir()
+    for name in ("reports/ablations.json", "pyproject.toml", "requirements.txt", ".gitignore", ".gitattributes", "README.md"):
         shutil.copy(ROOT / name, root / name)
     git(root, "init", "-q")
     git(root, "add", "-A")

@@ -1,4 +1,4 @@
-# make run     1200 clips from nothing to evaluated tasks and HTML pages (about 13 minutes on 2 cores)
+# make run     1200 clips from nothing to evaluated tasks and HTML pages (about 14 minutes on 2 cores)
 # make test    everything that CI checks
 # make lab     JupyterLab on the notebooks
 

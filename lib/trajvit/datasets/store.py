@@ -301,6 +301,10 @@ class Dataset:
             raise InputError(f"{self.root} has no texts {name!r}; it has {sorted(getattr(self.config, 'texts', {})) or 'none'}")
         return [row.tobytes().rstrip(b"\0").decode() for row in self.array(name, start, stop)]
 
+    def origin(self, samples: int) -> dict:
+        """What the first `samples` samples are, as JSON: to say what a training was on."""
+        return self.config.origin | {"samples": samples}
+
     def array(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """The samples start..stop-1 of one array."""
         stop = len(self) if stop is None else stop

@@ -159,7 +159,7 @@ class Laboratory:
         return self.out / f"seed {seed}" / f"{variation.group}, {variation.name}".replace("/", " ")
 
     def _data(self) -> dict:
-        return self.dataset.config.origin | {"samples": len(self.clips)}
+        return self.dataset.origin(len(self.clips))
 
     def _train_tokenizer(self, seed: int, variation: Variation) -> Tokenizer:
         recipe, folder = self._recipe(seed, variation), self._folder(seed, variation)
@@ -203,14 +203,15 @@ def write_ablations(path: Path, budget: Budget, dataset: Dataset, ablated: list[
     """Keep what was found, with what it was found on, as JSON."""
     described = {"format": FORMAT, "format_version": FORMAT_VERSION, "budget": budget.model_dump(mode="json")}
     rows = [{"group": row.group, "name": row.name, "metrics": row.metrics} for row in ablated]
-    write_json(path, described | {"data": dataset.config.origin | {"samples": len(dataset)}, "rows": rows})
+    write_json(path, described | {"data": dataset.origin(len(dataset)), "rows": rows})
 
 
 def read_ablations(path: Path) -> tuple[Budget, dict, list[Ablated]]:
     """The budget, the data and the rows that `write_ablations` kept. Raises `InputError` for a missing or foreign file."""
     try:
         kept = json.loads(path.read_text())
-        assert (kept.pop("format"), kept.pop("format_version")) == (FORMAT, FORMAT_VERSION)
-    except (OSError, ValueError, KeyError, AssertionError):
-        raise InputError(f"{path} holds no ablations of this version: python -m trajvit bench ablate --to {path}") from None
+    except (OSError, ValueError):
+        kept = {}
+    if not isinstance(kept, dict) or (kept.get("format"), kept.get("format_version")) != (FORMAT, FORMAT_VERSION):
+        raise InputError(f"{path} holds no ablations of this version: python -m trajvit bench ablate --to {path}")
     return Budget(**kept["budget"]), kept["data"], [Ablated(**row) for row in kept["rows"]]

@@ -44,5 +44,5 @@ def train_judge(
         learning_rate=config.learning_rate,
         seed=config.seed + SEED_OFFSET,
     )
-    identity = {"data": dataset.config.origin | {"samples": len(clips)}}
+    identity = {"data": dataset.origin(len(clips))}
     return fit("judge", Naming(judge, clips), settings, identity, Path(out), on_progress).model

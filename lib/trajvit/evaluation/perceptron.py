@@ -125,7 +125,7 @@ def train_perceptron(
         seed=config.seed + SEED_OFFSET,
         checkpoint_every=1000,
     )
-    identity = {"data": dataset.config.origin | {"samples": len(clips)}, "perceptron": config.model_dump(), "given": given}
+    identity = {"data": dataset.origin(len(clips)), "perceptron": config.model_dump(), "given": given}
     return Perceptron(fit("perceptron", objective, settings, identity, Path(out), on_progress).model)
 
 

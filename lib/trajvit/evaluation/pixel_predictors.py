@@ -198,7 +198,7 @@ def train_pixel_predictor(
         learning_rate=config.learning_rate,
         seed=config.seed + SEED_OFFSET,
     )
-    identity = {"data": dataset.config.origin | {"samples": len(clips)}, "predictor": config.model_dump(), "given": given}
+    identity = {"data": dataset.origin(len(clips)), "predictor": config.model_dump(), "given": given}
     objective = _Foretelling(model, clips, config.foreground_weight)
     return PixelPredictor(fit(config.kind, objective, settings, identity, Path(out), on_progress).model)
 

@@ -138,12 +138,12 @@ def score_tasks(model: MAGVIT, clips: Clips) -> dict[str, Metric]:
     """
     video, labels = to_video(clips.frames), torch.from_numpy(clips.label).long()
     real = centre_error(clips.frames, clips.pixels)
+    column, row = clips.pixels.round().astype(int).transpose(2, 0, 1)  # each (N, T)
     metrics = {}
     for task in TASKS:
         visible = task.visible(model.config.tokenizer.clip)
         if not visible.any() or visible.all():
             continue
-        column, row = clips.pixels.round().astype(int).transpose(2, 0, 1)  # each (N, T)
         hidden = ~visible.numpy()[np.arange(column.shape[1]), row, column]
         some = hidden.any(1)  # clips that hide the ball at all
         completed = to_frames(model.complete(video, task.name, labels if task.label == "given" else None))

@@ -1,7 +1,8 @@
 """How far the distribution of generated clips is from that of real ones, in features of an own network.
 
-Features are (N, D) arrays, one row a clip, all of one network. The network is ours, so no figure is comparable with a published FVD: call
-these *own-feature Fréchet video distance* and *own-feature kernel distance*, and show the floor beside them.
+Features are (N, D) arrays, one row a clip, all of one network. The network is ours, so no figure is comparable with a
+published FVD: call these *own-feature Fréchet video distance* and *own-feature kernel distance*, and show the floor beside
+them.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset, ImportedConfig, open_dataset, read_config
 from trajvit.evaluation.baselines import CentrePredictor, LawExtrapolation, NearestNeighbour
 from trajvit.evaluation.judge import JudgeConfig, train_judge
-from trajvit.evaluation.oracle import oracle
+from trajvit.evaluation.oracle import Oracle, oracle
 from trajvit.evaluation.perceptron import PerceptronConfig, train_perceptron
 from trajvit.evaluation.scores import TRIVIAL
 from trajvit.magvit.classifier import VideoClassifier
@@ -145,16 +145,18 @@ def rivals(parameters: Parameters, dataset: Dataset, on_progress: Listener = sil
 
 def known_future(parameters: Parameters, dataset: Dataset) -> Float[np.ndarray, "N ahead 2"] | None:
     """The oracle's centres in px in the second half of the clips, from the first; None where their world is not known."""
-    if isinstance(dataset.config, ImportedConfig):
-        return None
-    world = dataset.config.world
-    return oracle(dataset.read(), world, given_frames(world.frames), cache=parameters.run / "oracle").median
+    known = _known(parameters, dataset, given_frames(dataset.config.world.frames))
+    return known and known.median
 
 
 def bayes_accuracy(parameters: Parameters, dataset: Dataset) -> float | None:
     """How often the oracle names the family of a whole clip; None where the clips' world is not known."""
+    known = _known(parameters, dataset, dataset.config.world.frames)
+    return known and float((known.class_probabilities.argmax(1) == dataset.array("label")).mean())
+
+
+def _known(parameters: Parameters, dataset: Dataset, given: int) -> Oracle | None:
+    """What can be known from the first `given` frames; None for imported clips, whose world is not known."""
     if isinstance(dataset.config, ImportedConfig):
         return None
-    clips, world = dataset.read(), dataset.config.world
-    known = oracle(clips, world, world.frames, cache=parameters.run / "oracle")
-    return float((known.class_probabilities.argmax(1) == clips.label).mean())
+    return oracle(dataset.read(), dataset.config.world, given, cache=parameters.run / "oracle")

@@ -175,6 +175,7 @@ class Training:
             include_online_model=False,
             use_foreach=True,
         )
+        self.ema.to(self.accelerator.device)
         opponents = objective.opponents if isinstance(objective, Contested) else []
         self.players = [Player(one, config) for one in (objective, *opponents)]
 
@@ -195,7 +196,6 @@ class Training:
         `TrainingDiverged`.
         """
         torch.manual_seed(self.config.seed * 2**32 + step)
-        self.ema.to(self.accelerator.device)
         rows = self._rows(step)
         scalars = [player.step(self.accelerator, step, rows) for player in self.players]
         self.ema.update()

@@ -98,7 +98,7 @@ def train(
     root = Path(out)
     tokenizer_config, transformer_config = recipe.models(dataset.config.world)
     clips = load_clips(dataset, samples)
-    data = dataset.config.origin | {"samples": len(clips)}
+    data = dataset.origin(len(clips))
     tokenizer = train_tokenizer(recipe, tokenizer_config, clips, data, root, on_progress)
     transformer = train_transformer(recipe, transformer_config, tokenizer.model, clips, data, root, on_progress)
     model = MAGVIT(tokenizer.model, transformer.model, NAMES)

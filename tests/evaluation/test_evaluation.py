@@ -10,11 +10,11 @@ from trajvit.datasets.verification import verify
 from trajvit.evaluation.baselines import blank, constant_velocity, copy_last
 from trajvit.evaluation.data import score_data
 from trajvit.evaluation.gate import BARS, judge_gate
+from trajvit.evaluation.generation import score_generation
 from trajvit.evaluation.judge import JudgeConfig, train_judge
 from trajvit.evaluation.measure import Metric, read_metrics, record
 from trajvit.evaluation.scores import (
     score_classification,
-    score_generation,
     score_prediction,
     score_reconstruction,
     score_tasks,
@@ -81,8 +81,8 @@ class Oracle(MAGVIT):
     def decode(self, tokens):
         return self.video
 
-    def classify(self, video):
-        return self.label
+    def class_probabilities(self, video, given=None):
+        return torch.eye(len(NAMES))[self.label]
 
     def predict(self, context, decoding):
         return self.video
@@ -108,7 +108,7 @@ def test_a_perfect_model_gets_perfect_scores(data, judge, untrained):
 
 def test_tasks_are_scored_where_they_hide_the_ball(data, untrained):
     clips = data[1]
-    perfect, poor = score_tasks(Oracle(clips, untrained), clips), score_tasks(untrained, clips)
+    perfect, poor = (score_tasks(one, clips).metrics for one in (Oracle(clips, untrained), untrained))
     assert set(perfect) == set(TASK_NAMES) - {"CG", "CLS"}
     for name, metric in perfect.items():
         assert metric.value == metric.limit < 0.05 and metric.baselines["condition"] > 1, name
@@ -165,7 +165,7 @@ def test_metrics_are_recorded_under_stable_names_and_kept_beside_others(tmp_path
     record(tmp_path, "04_b", {"g": {"m": Metric(value=1, unit="u")}}, gate={"verdict": "GO"})
     written = json.loads((tmp_path / "metrics.json").read_text())
     metric = written["02_a"]["prediction"]["centre_error_px"]
-    assert list(metric) == ["value", "unit", "ci95", "baselines", "limit"]
+    assert list(metric) == ["value", "unit", "ci95", "baselines", "differences", "limit", "more_is_better"]
     assert (metric["value"], metric["unit"], metric["baselines"], metric["limit"]) == (4.0, "px", {"copy_last": 7.0}, 0.5)
     assert metric["ci95"][0] < 4 < metric["ci95"][1] and written["04_b"]["gate"]["verdict"] == "GO"
     (tmp_path / "metrics.json").write_text("{")

@@ -13,8 +13,9 @@ from trajvit.datasets.files import write_json
 from trajvit.datasets.loading import TrainingClips, load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
+from trajvit.evaluation.generation import score_generation
 from trajvit.evaluation.judge import JudgeConfig, train_judge
-from trajvit.evaluation.scores import score_classification, score_generation, score_prediction, score_reconstruction
+from trajvit.evaluation.scores import score_classification, score_prediction, score_reconstruction
 from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig
 from trajvit.magvit.model import MAGVIT

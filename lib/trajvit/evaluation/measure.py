@@ -1,6 +1,7 @@
 """A figure that says what it is worth: beside its interval, its trivial baselines and its limit."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,24 +9,57 @@ from jaxtyping import Float
 from pydantic import Field
 
 from trajvit.datasets.files import write_json
-from trajvit.metrics.intervals import bootstrap_ci95
+from trajvit.metrics.intervals import bootstrap_ci95, paired_difference
 from trajvit.settings import InputError, Settings
 
 
 class Metric(Settings):
-    """One measured figure. `limit` is the best that could be reached, None where it is not known."""
+    """One measured figure: an error, or, where `more_is_better`, a merit.
+
+    `baselines` are what others reach on the same clips; `differences` the 95 % intervals of this figure less theirs, paired
+    by clip, where theirs are known clip by clip. `limit` is the best that could be reached, None where it is not known.
+    """
 
     value: float
     unit: str
     ci95: tuple[float, float] | None = None
     baselines: dict[str, float] = Field(default_factory=dict)
+    differences: dict[str, tuple[float, float]] = Field(default_factory=dict)
     limit: float | None = None
+    more_is_better: bool = False
 
     @classmethod
-    def mean(cls, values: Float[np.ndarray, " N"], unit: str, baselines: dict[str, float], limit: float | None = None):
-        """The mean over clips with its bootstrap 95 % interval."""
+    def mean(
+        cls,
+        values: Float[np.ndarray, " N"],
+        unit: str,
+        baselines: Mapping[str, float | Float[np.ndarray, " N"]],
+        limit: float | None = None,
+        more_is_better: bool = False,
+    ) -> "Metric":
+        """The mean over clips with its bootstrap 95 % interval, beside baselines that are means or values of each clip."""
         values = values.astype(np.float64)
-        return cls(value=float(values.mean()), unit=unit, ci95=bootstrap_ci95(values), baselines=baselines, limit=limit)
+        paired = {name: paired_difference(values, one) for name, one in baselines.items() if np.ndim(one)}
+        return cls(
+            value=float(values.mean()),
+            unit=unit,
+            ci95=bootstrap_ci95(values),
+            baselines={name: float(np.mean(one)) for name, one in baselines.items()},
+            differences={name: difference.ci95 for name, difference in paired.items()},
+            limit=limit,
+            more_is_better=more_is_better,
+        )
+
+    @property
+    def best_baseline(self) -> tuple[str, float] | None:
+        """The baseline that comes nearest to what is wanted, by name; None where there is none."""
+        best = max if self.more_is_better else min
+        return best(self.baselines.items(), key=lambda item: item[1], default=None)
+
+    @property
+    def of_limit(self) -> float | None:
+        """How many times the limit this figure is; None where that has no meaning."""
+        return self.value / self.limit if self.limit else None
 
     def __str__(self) -> str:
         interval = f" [{self.ci95[0]:.4g}, {self.ci95[1]:.4g}]" if self.ci95 else ""

@@ -1,4 +1,4 @@
-"""What MAGVIT can do, measured on clips it has not seen: reconstruct, classify, predict and generate."""
+"""What MAGVIT can do with a clip that it has not seen: rebuild it, name its family, tell how it goes on, fill it in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ from trajvit.datasets.loading import to_frames, to_video
 from trajvit.evaluation.baselines import CentrePredictor, blank, centres_of, constant_velocity, copy_last
 from trajvit.evaluation.measure import Metric
 from trajvit.magvit.classifier import VideoClassifier
-from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig
+from trajvit.magvit.decoding import GREEDY, DecodingConfig
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tasks import TASKS, condition, given_frames
-from trajvit.metrics.centres import ball_centres, centre_error
+from trajvit.metrics.calibration import Reliability, reliability
+from trajvit.metrics.centres import ball_centres, centre_error, find_balls
 from trajvit.metrics.codes import code_perplexity, code_usage
 from trajvit.metrics.fidelity import foreground_psnr, psnr
 from trajvit.worlds.families import NAMES
@@ -38,52 +39,93 @@ def score_reconstruction(model: MAGVIT, clips: Clips) -> Reconstruction:
     error = {
         name: centre_error(f, clips.pixels).mean(1) for name, f in (("model", frames), ("blank", black), ("real", clips.frames))
     }
-    found = ball_centres(frames)[1].mean(1)
+    usage, perplexity = code_usage(tokens.cpu().numpy(), codes), code_perplexity(tokens.cpu().numpy(), codes)
     metrics = {
-        "centre_error_px": Metric.mean(
-            error["model"], "px", {"blank": float(error["blank"].mean())}, float(error["real"].mean())
-        ),
-        "psnr_db": Metric.mean(psnr(frames, clips.frames), "dB", {"blank": float(psnr(black, clips.frames).mean())}),
+        "centre_error_px": Metric.mean(error["model"], "px", {"blank": error["blank"]}, float(error["real"].mean())),
+        "psnr_db": Metric.mean(psnr(frames, clips.frames), "dB", {"blank": psnr(black, clips.frames)}, more_is_better=True),
         "foreground_psnr_db": Metric.mean(
-            foreground_psnr(frames, clips.frames), "dB", {"blank": float(foreground_psnr(black, clips.frames).mean())}
+            foreground_psnr(frames, clips.frames), "dB", {"blank": foreground_psnr(black, clips.frames)}, more_is_better=True
         ),
         "code_usage": Metric(
-            value=code_usage(tokens.cpu().numpy(), codes), unit="share of codes", baselines={"one_code": 1 / codes}, limit=1.0
+            value=usage, unit="share of codes", baselines={"one_code": 1 / codes}, limit=1.0, more_is_better=True
         ),
         "code_perplexity": Metric(
-            value=code_perplexity(tokens.cpu().numpy(), codes), unit="codes", baselines={"one_code": 1.0}, limit=float(codes)
+            value=perplexity, unit="codes", baselines={"one_code": 1.0}, limit=float(codes), more_is_better=True
         ),
-        "ball_found": Metric.mean(found, "share of frames", {"blank": 0.0}, 1.0),
+        **balls_shown(frames),
     }
     return Reconstruction(metrics, frames, tokens.cpu().numpy())
 
 
+def balls_shown(frames: Frames) -> dict[str, Metric]:
+    """The share of frames that show a ball, and of those that show two or more: neither is dropped from any figure."""
+    balls = find_balls(frames)
+    return {
+        "ball_found": Metric.mean(1 - balls.missing, "share of frames", {"blank": 0.0}, 1.0, more_is_better=True),
+        "ball_doubled": Metric.mean(balls.doubled, "share of frames", {}, 0.0),
+    }
+
+
 @dataclass(frozen=True)
 class Classification:
+    """`confusion` counts clips by true class, then MAGVIT's. `by_frames` is the accuracy from the first k frames, by k,
+    of `magvit` and, where the world is known, of `bayes`."""
+
     metrics: dict[str, Metric]
-    confusion: Int[np.ndarray, "K K"]  # true class, then MAGVIT's
+    confusion: Int[np.ndarray, "K K"]
+    reliability: Reliability
+    by_frames: dict[str, dict[int, Metric]]
 
 
-def score_classification(model: MAGVIT, judge: VideoClassifier, clips: Clips, limit: float | None = None) -> Classification:
-    """Name the family of every whole clip, beside chance and the 3-D CNN on pixels trained on the same clips.
+def score_classification(
+    model: MAGVIT, cnn: VideoClassifier, clips: Clips, bayes: Mapping[int, Metric] | None = None
+) -> Classification:
+    """Name the family of every clip, whole and from its first frames, beside chance and `cnn`, the 3-D CNN on pixels.
 
-    `limit` is how often the oracle names it.
+    `bayes` is how often the oracle names it after k frames.
     """
-    video, label = to_video(clips.frames), clips.label.astype(np.int64)
-    named = model.classify(video).cpu().numpy()
-    cnn = float((judge.classify(video).numpy() == label).mean())
+    video, label, bayes = to_video(clips.frames), clips.label.astype(np.int64), bayes or {}
+    whole, stride, chance = clips.frames.shape[1], model.config.tokenizer.stride[0], {"chance": 1 / len(NAMES)}
+    sure = {given: model.class_probabilities(video, given).cpu().numpy() for given in range(stride, whole + 1, stride)}
+    by_frames = {given: (named.argmax(1) == label).astype(float) for given, named in sure.items()}
+    cnn_probabilities = cnn.probabilities(video).numpy()
+    cnn_right = (cnn_probabilities.argmax(1) == label).astype(float)
+    calibration, cnn_calibration = reliability(sure[whole], label), reliability(cnn_probabilities, label)
+
+    def accuracy(given: int, **others) -> Metric:
+        limit = bayes[given].value if given in bayes else None
+        return Metric.mean(by_frames[given], "share", chance | others, limit, more_is_better=True)
+
+    metrics = {"accuracy": accuracy(whole, cnn_on_pixels=cnn_right)}
+    half = given_frames(whole)
+    if half in by_frames:
+        metrics["accuracy_from_half"] = accuracy(half)
+    metrics["calibration_error"] = Metric(
+        value=calibration.error, unit="share", baselines={"cnn_on_pixels": cnn_calibration.error}, limit=0.0
+    )
     confusion = np.zeros((len(NAMES), len(NAMES)), np.int64)
-    np.add.at(confusion, (label, named), 1)
-    accuracy = Metric.mean((named == label).astype(float), "share", {"chance": 1 / len(NAMES), "cnn_on_pixels": cnn}, limit)
-    return Classification({"accuracy": accuracy}, confusion)
+    np.add.at(confusion, (label, sure[whole].argmax(1)), 1)
+    found = {"magvit": {given: accuracy(given) for given in by_frames}} | ({"bayes": dict(bayes)} if bayes else {})
+    return Classification(metrics, confusion, calibration, found)
 
 
 @dataclass(frozen=True)
 class Prediction:
+    """`error_px` (N, T) are the centre errors of MAGVIT, of its rivals and of the oracle, by name."""
+
     metrics: dict[str, Metric]
     frames: Frames
     given: int
-    error_by_frame: dict[str, Float[np.ndarray, " T"]]  # mean centre error in px of MAGVIT and of the baselines
+    error_px: dict[str, Float[np.ndarray, "N T"]]
+
+    @property
+    def error_by_frame(self) -> dict[str, Float[np.ndarray, " T"]]:
+        """The mean over clips."""
+        return {name: error.mean(0) for name, error in self.error_px.items()}
+
+    def worst(self, count: int) -> Int[np.ndarray, " count"]:
+        """The rows of the clips whose ball MAGVIT predicts farthest off, the worst first."""
+        return np.argsort(-self.error_px["magvit"][:, self.given :].mean(1), kind="stable")[:count]
 
 
 # What prediction stands beside everywhere; notebook 04 adds those that have to be trained.
@@ -104,7 +146,6 @@ def score_prediction(
     given = given_frames(clips.frames.shape[1])
     video = to_video(clips.frames)
     frames = to_frames(model.predict(video[:, :, :given], decoding=decoding))
-    copied = copy_last(clips.frames, given)
     error = {"magvit": centre_error(frames, clips.pixels)} | {
         name: np.linalg.norm(rival(clips.frames, given) - clips.pixels, axis=-1) for name, rival in rivals.items()
     }  # each (N, T)
@@ -114,74 +155,53 @@ def score_prediction(
         error["oracle"] = np.linalg.norm(np.concatenate([found, known], axis=1) - clips.pixels, axis=-1)
         limit = float(error["oracle"][:, given:].mean())
     ahead = {name: values[:, given:].mean(1) for name, values in error.items()}
-    truth, black = clips.frames[:, given:], blank(clips.frames[:, given:])
+    truth, shown = clips.frames[:, given:], frames[:, given:]
+    trivial = {"blank": blank(truth), "copy_last": copy_last(clips.frames, given)[:, given:]}
     metrics = {
-        "centre_error_px": Metric.mean(ahead["magvit"], "px", {name: float(ahead[name].mean()) for name in rivals}, limit),
+        "centre_error_px": Metric.mean(ahead["magvit"], "px", {name: ahead[name] for name in rivals}, limit),
         "foreground_psnr_db": Metric.mean(
-            foreground_psnr(frames[:, given:], truth),
+            foreground_psnr(shown, truth),
             "dB",
-            {
-                "blank": float(foreground_psnr(black, truth).mean()),
-                "copy_last": float(foreground_psnr(copied[:, given:], truth).mean()),
-            },
+            {name: foreground_psnr(made, truth) for name, made in trivial.items()},
+            more_is_better=True,
         ),
-        "ball_found": Metric.mean(ball_centres(frames[:, given:])[1].mean(1), "share of frames", {"blank": 0.0}, 1.0),
+        **balls_shown(shown),
     }
-    return Prediction(metrics, frames, given, {name: values.mean(0) for name, values in error.items()})
+    return Prediction(metrics, frames, given, error)
 
 
-def score_tasks(model: MAGVIT, clips: Clips) -> dict[str, Metric]:
+@dataclass(frozen=True)
+class Tasks:
+    """`shown` are the first clips' conditions and `completed` what MAGVIT makes of them, by task."""
+
+    metrics: dict[str, Metric]
+    shown: dict[str, Frames]
+    completed: dict[str, Frames]
+
+
+def score_tasks(model: MAGVIT, clips: Clips, keep: int = 3) -> Tasks:
     """The nine tasks that hide a part of the clip and show another: how far off the ball is in the frames that hide it.
 
     Hidden is a ball whose centre the task does not show. Beside it the condition itself, the visible part with its padding;
-    the limit is that of finding the ball in the real frames.
+    the limit is that of finding the ball in the real frames. The first `keep` clips are kept to be looked at.
     """
     video, labels = to_video(clips.frames), torch.from_numpy(clips.label).long()
     real = centre_error(clips.frames, clips.pixels)
     column, row = clips.pixels.round().astype(int).transpose(2, 0, 1)  # each (N, T)
-    metrics = {}
+    metrics, conditions, filled = {}, {}, {}
     for task in TASKS:
         visible = task.visible(model.config.tokenizer.clip)
         if not visible.any() or visible.all():
             continue
         hidden = ~visible.numpy()[np.arange(column.shape[1]), row, column]
         some = hidden.any(1)  # clips that hide the ball at all
+        shown = to_frames(condition(task, video))
         completed = to_frames(model.complete(video, task.name, labels if task.label == "given" else None))
-        errors = {
-            "model": centre_error(completed, clips.pixels),
-            "condition": centre_error(to_frames(condition(task, video)), clips.pixels),
-            "real": real,
-        }
+        conditions[task.name], filled[task.name] = shown[:keep], completed[:keep]
         if some.any():
-            means = {name: (error * hidden).sum(1)[some] / hidden.sum(1)[some] for name, error in errors.items()}
-            metrics[task.name] = Metric.mean(
-                means["model"], "px", {"condition": float(means["condition"].mean())}, float(means["real"].mean())
+            model_px, condition_px, real_px = (
+                (error * hidden).sum(1)[some] / hidden.sum(1)[some]
+                for error in (centre_error(completed, clips.pixels), centre_error(shown, clips.pixels), real)
             )
-    return metrics
-
-
-@dataclass(frozen=True)
-class Generation:
-    metrics: dict[str, Metric]
-    frames: Frames
-    labels: Int[np.ndarray, " N"]
-    judged: Int[np.ndarray, " N"]
-
-
-def score_generation(
-    model: MAGVIT, judge: VideoClassifier, clips: Clips, samples: int, seed: int = 0, decoding: DecodingConfig = SAMPLING
-) -> Generation:
-    """Generate clips of every class in turn; does the independent judge see the class that was asked for?
-
-    The limit is how often the judge agrees with the labels of the real `clips`.
-    """
-    labels = np.arange(samples) % len(NAMES)
-    video = model.generate(torch.from_numpy(labels), seed, decoding).cpu()
-    judged = judge.classify(video).numpy()
-    real = float((judge.classify(to_video(clips.frames)).numpy() == clips.label).mean())
-    frames = to_frames(video)
-    metrics = {
-        "class_agreement": Metric.mean((judged == labels).astype(float), "share", {"chance": 1 / len(NAMES)}, real),
-        "ball_found": Metric.mean(ball_centres(frames)[1].mean(1), "share of frames", {"blank": 0.0}, 1.0),
-    }
-    return Generation(metrics, frames, labels, judged)
+            metrics[task.name] = Metric.mean(model_px, "px", {"condition": condition_px}, float(real_px.mean()))
+    return Tasks(metrics, conditions, filled)

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trajvit.datasets.files import write_atomic, write_json
-from trajvit.magvit.commit import Sequence, interior
+from trajvit.magvit.commit import interior
 from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig, Prompt, clip_noise, decode
-from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, given_frames, task_number
+from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, prediction_from, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import InputError, Settings
@@ -56,20 +56,35 @@ class MAGVIT(nn.Module):
             raise InputError(f"tokens of shape {tuple(tokens.shape)} were given; this model takes (B, {grid}) in 0..{codes - 1}")
         return self._in_chunks(self.tokenizer.decode, tokens)
 
-    def class_probabilities(self, videos: Video) -> Float[Tensor, "B K"]:
-        """How probable each class is: the class is a masked token, predicted from all tokens of the clip (task CLS)."""
-        tokens = self.encode(videos).flatten(1)
+    def class_probabilities(self, videos: Video, given: int | None = None) -> Float[Tensor, "B K"]:
+        """How probable each class is: the class is a masked token, predicted from all tokens of the clip (task CLS), or
+        from those of its first `given` frames, a multiple of the frames that a token spans (task FP, which learns it too).
+
+        Raises `InputError` for another number of frames.
+        """
+        shape = self.config.tokenizer
+        self._check_clip(videos, shape.frames)
+        allowed = range(shape.stride[0], shape.frames + 1, shape.stride[0])
+        if given is not None and given not in allowed:
+            raise InputError(f"given = {given} frames; this model names the class from {', '.join(map(str, allowed))}")
+        if given in (None, shape.frames):
+            task, label = TASKS[task_number("CLS")], self.config.transformer.asked_class
+        else:
+            task, label = prediction_from(given), self.config.transformer.no_class
+        shown = interior(task, shape.clip, shape.stride).to(self.device)
 
         @torch.no_grad()
-        def read_class(rows: Sequence) -> Float[Tensor, "B K"]:
-            task, label = self._prefix(len(rows), "CLS", self.config.transformer.asked_class)
-            return self.transformer(rows, task, label)[1].softmax(-1)
+        def read_class(rows: Video) -> Float[Tensor, "B K"]:
+            tokens = self.tokenizer.encode(condition(task, rows)).flatten(1)
+            tokens = torch.where(shown, tokens, self.config.transformer.mask_token)
+            _, logits = self.transformer(tokens, *self._prefix(len(rows), task.name, label))
+            return logits.softmax(-1)
 
-        return self._in_chunks(read_class, tokens)
+        return self._in_chunks(read_class, videos)
 
-    def classify(self, videos: Video) -> Int[Tensor, " B"]:
-        """The likeliest class of each video, as a label."""
-        return self.class_probabilities(videos).argmax(-1)
+    def classify(self, videos: Video, given: int | None = None) -> Int[Tensor, " B"]:
+        """The likeliest class of each video, or of its first `given` frames, as a label."""
+        return self.class_probabilities(videos, given).argmax(-1)
 
     def generate(self, labels: Int[Tensor, " B"] | list[int], seed: int = 0, decoding: DecodingConfig = SAMPLING) -> Video:
         """New videos of the given classes (task CG). Clip k depends on (seed, k, its label) alone."""
@@ -86,16 +101,20 @@ class MAGVIT(nn.Module):
     ) -> Video:
         """All `frames` of the clips whose first frames are `context`, which are returned as given (tasks FP and CFP).
 
-        `context` holds the first half of the clip's frames; with `labels` the class is given too. Greedy by default;
-        pass a `DecodingConfig` for samples.
+        `context` holds a multiple of the frames that a token spans; training shows half of the clip's frames, so that is
+        what the model does best. With `labels` the class is given too. Greedy by default; pass a `DecodingConfig` for samples.
         """
-        whole = self.config.tokenizer.frames
+        whole, stride, given = self.config.tokenizer.frames, self.config.tokenizer.stride[0], context.shape[2]
         if frames not in (None, whole):
             raise InputError(f"frames = {frames} was asked; this model makes clips of {whole} frames")
-        self._check_clip(context, given_frames(whole))
+        if given not in range(stride, whole, stride):
+            raise InputError(
+                f"a context of {given} frames was given; this model goes on from {', '.join(map(str, range(stride, whole, stride)))}"
+            )
+        self._check_clip(context, given)
         video = torch.zeros(len(context), *self._clip_shape())
-        video[:, :, : context.shape[2]] = context
-        return self.complete(video, "FP" if labels is None else "CFP", labels, seed, decoding)
+        video[:, :, :given] = context
+        return self._completed(prediction_from(given, "FP" if labels is None else "CFP"), video, labels, seed, decoding)
 
     def complete(
         self,
@@ -111,19 +130,7 @@ class MAGVIT(nn.Module):
         given the class, CG and CFP, and for no other. Clip k depends on (seed, k, its label and what it shows) alone.
         Raises `InputError` for an unknown task, wrong shapes, values outside [0, 1] and labels out of range.
         """
-        row = TASKS[task_number(task)]
-        self._check_clip(video, self.config.tokenizer.frames)
-        if (labels is not None) != (row.label == "given"):
-            raise InputError(
-                f"labels were {'not given' if labels is None else 'given'} for task {task} ({row.meaning}); "
-                f"{', '.join(other.name for other in TASKS if other.label == 'given')} take them, and no other task"
-            )
-        if labels is None:
-            labels = torch.full((len(video),), self.config.transformer.no_class)
-        else:
-            labels = self._checked_labels(torch.as_tensor(labels, dtype=torch.long), len(video))
-        visible = row.visible(self.config.tokenizer.clip)
-        return torch.where(visible.to(self.device), video.to(self.device), self._complete(row, video, labels, seed, decoding))
+        return self._completed(TASKS[task_number(task)], video, labels, seed, decoding)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into the folder `path`; the config goes last."""
@@ -159,7 +166,24 @@ class MAGVIT(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def _complete(self, task: Task, videos: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
+    def _completed(
+        self, task: Task, video: Video, labels: Int[Tensor, " B"] | list[int] | None, seed: int, decoding: DecodingConfig
+    ) -> Video:
+        """`complete` for a task that need not be one of the table's."""
+        self._check_clip(video, self.config.tokenizer.frames)
+        if (labels is not None) != (task.label == "given"):
+            raise InputError(
+                f"labels were {'not given' if labels is None else 'given'} for task {task.name} ({task.meaning}); "
+                f"{', '.join(other.name for other in TASKS if other.label == 'given')} take them, and no other task"
+            )
+        if labels is None:
+            labels = torch.full((len(video),), self.config.transformer.no_class)
+        else:
+            labels = self._checked_labels(torch.as_tensor(labels, dtype=torch.long), len(video))
+        visible = task.visible(self.config.tokenizer.clip)
+        return torch.where(visible.to(self.device), video.to(self.device), self._filled(task, video, labels, seed, decoding))
+
+    def _filled(self, task: Task, videos: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
         """What the transformer makes of the conditions that `videos` show, decoded."""
         shape, levels = self.config.tokenizer, self.config.transformer.levels
         inside = interior(task, shape.clip, shape.stride).to(self.device)

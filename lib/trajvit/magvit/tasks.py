@@ -6,7 +6,7 @@ of shape (T, H, W) are given; hidden pixels are filled by `pad` from visible one
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -146,6 +146,11 @@ def task_number(name: str) -> int:
     if name not in TASK_NAMES:
         raise InputError(f"task {name!r} is unknown; there are {', '.join(TASK_NAMES)}")
     return TASK_NAMES.index(name)
+
+
+def prediction_from(given: int, name: str = "FP") -> Task:
+    """Frame prediction, FP or CFP, from the first `given` frames instead of from half of them."""
+    return replace(TASKS[task_number(name)], visible=lambda clip: _region(clip, t=slice(given)))
 
 
 def condition(task: Task, video: Video) -> Video:

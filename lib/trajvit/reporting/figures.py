@@ -7,6 +7,9 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
 from trajvit.evaluation.ladder import Rung
+from trajvit.evaluation.measure import Metric
+from trajvit.metrics.calibration import Coverage, Reliability
+from trajvit.metrics.lawfulness import Lawfulness
 from trajvit.worlds.camera import Camera
 from trajvit.worlds.families import NAMES
 from trajvit.worlds.film import Clips
@@ -193,6 +196,61 @@ def _label_ends(axis: plt.Axes, last: float) -> None:
             annotation_clip=False,
         )
     axis.set_xlim(right=last + 1.3)
+
+
+def accuracy_by_frames(by_frames: dict[str, dict[int, Metric]]) -> Figure:
+    """How often the family is named after the first k frames, with 95 % intervals: MAGVIT and Bayes."""
+    figure, axis = plt.subplots(figsize=(5, 2.8))
+    for name, metrics in by_frames.items():
+        frames, value = list(metrics), np.array([metric.value for metric in metrics.values()])
+        spread = np.abs(np.array([metric.ci95 for metric in metrics.values()]).T - value)
+        colour = MAGVIT_COLOUR if name == "magvit" else "black"
+        axis.errorbar(frames, value, yerr=spread, fmt="o-", capsize=3, markersize=4, color=colour, label=name)
+    axis.axhline(1 / len(NAMES), color=BASELINE_COLOURS[0], linestyle="--", linewidth=1, label="chance")
+    axis.set(
+        xlabel="frames seen", ylabel="families named rightly", xticks=sorted(set().union(*by_frames.values())), ylim=(0, 1.03)
+    )
+    axis.legend()
+    return figure
+
+
+def calibration(sure: Reliability, coverage: dict[str, Coverage]) -> Figure:
+    """Left, how right MAGVIT is against how sure it is of the family; right, how often the truth lies in the regions that
+    its samples span against how often it should."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
+    for axis in (left, right):
+        axis.plot([0, 1], [0, 1], color=BASELINE_COLOURS[0], linestyle="--", linewidth=1, label="as it should be")
+        axis.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    some = sure.count > 0
+    left.scatter(sure.confidence[some], sure.accuracy[some], s=8 + 120 * sure.count[some] / sure.count.sum(), color=MAGVIT_COLOUR)
+    left.set(xlabel="how sure of the family (a dot's size: how many clips)", ylabel="how often right", title="family")
+    colours = {"magvit": MAGVIT_COLOUR, "oracle": "black", "one_answer": BASELINE_COLOURS[1]}
+    for name, one in coverage.items():
+        level, covered = np.insert(one.level, 0, 0), np.insert(one.covered, 0, 0)
+        right.plot(level, covered, "o-", markersize=3, color=colours[name], label=name.replace("_", " "))
+    right.set(xlabel="should lie within", ylabel="lies within", title="the ball's place in ten futures")
+    right.legend(fontsize=7)
+    return figure
+
+
+def lawful_paths(
+    laws: Lawfulness, frames: UInt8[np.ndarray, "N T H W C"], labels: Int[np.ndarray, " N"], each: int = 5
+) -> Figure:
+    """Generated clips, all frames of each laid over one another, with the nearest path of its family drawn through."""
+    curves = laws.curves()
+    figure, axes = plt.subplots(len(NAMES), each, figsize=(1.5 * each, 1.6 * len(NAMES)), squeeze=False)
+    for label, (line, name) in enumerate(zip(axes, NAMES, strict=True)):
+        for axis, row in zip(line, np.flatnonzero(labels == label), strict=False):
+            axis.imshow(frames[row].max(axis=(0, -1)), vmin=0, vmax=255)
+            axis.plot(*curves[row].T, color=COLOURS[1], linewidth=1)
+            axis.set(xlim=(-0.5, frames.shape[3] - 0.5), ylim=(frames.shape[2] - 0.5, -0.5))
+            said = f"{laws.residual[row]:.2f} px" if laws.single[row] else "not one ball"
+            axis.set_title(said, fontsize=7, color="#3f9160" if laws.lawful[row] else "#b3261e")
+        line[0].set_ylabel(name)
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+    return figure
 
 
 def ladder(rungs: list[Rung]) -> Figure:

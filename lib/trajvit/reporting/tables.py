@@ -7,8 +7,9 @@ from trajvit.datasets.verification import CENTRE_PX, Verification
 from trajvit.evaluation.ablations import Ablated
 from trajvit.evaluation.costs import Cost
 from trajvit.evaluation.gate import Row
+from trajvit.evaluation.headlines import Headline
 from trajvit.evaluation.ladder import Rung
-from trajvit.evaluation.measure import Metrics
+from trajvit.evaluation.measure import Metric, Metrics
 
 
 class Table:
@@ -37,15 +38,49 @@ class Table:
 
 
 def metrics_table(metrics: Metrics) -> Table:
-    """Groups of metrics, as `Metric`s by name, one a row: value, interval, baselines, limit."""
+    """Groups of metrics, as `Metric`s by name, one a row: value, interval, baselines with the interval of how much more the
+    value is, limit."""
     rows = []
     for group, named in metrics.items():
         for name, metric in named.items():
             interval = f"{_figure(metric.ci95[0])} to {_figure(metric.ci95[1])}" if metric.ci95 else ""
-            baselines = ", ".join(f"{key.replace('_', ' ')} {_figure(value)}" for key, value in metric.baselines.items())
+            baselines = ", ".join(_baseline(metric, key) for key in metric.baselines)
             limit = "" if metric.limit is None else _figure(metric.limit)
             rows.append([f"{group}.{name}", _figure(metric.value), metric.unit, interval, baselines, limit])
     return Table(["metric", "value", "unit", "95 % interval", "baselines", "limit"], rows)
+
+
+def _baseline(metric: Metric, name: str) -> str:
+    """A baseline and, where it is paired, the interval of the metric's difference from it."""
+    said = f"{name.replace('_', ' ')} {_figure(metric.baselines[name])}"
+    if name not in metric.differences:
+        return said
+    low, high = metric.differences[name]
+    return f"{said} ({low:+.2g} to {high:+.2g})"
+
+
+def headline_table(found: Sequence[Headline]) -> Table:
+    """One row a headline: MAGVIT's figure, the best of the others, the limit and how many times the limit it is."""
+    rows = []
+    for one in found:
+        metric, best = one.metric, one.metric.best_baseline
+        rows.append(
+            [
+                one.task,
+                one.figure,
+                _with_interval(metric),
+                f"{best[0].replace('_', ' ')} {_figure(best[1])}" if best else "",
+                "" if metric.limit is None else _figure(metric.limit),
+                "" if metric.of_limit is None else f"{metric.of_limit:.3g} x",
+                one.verdict,
+            ]
+        )
+    return Table(["task", "figure", "MAGVIT (95 % interval)", "best baseline", "limit", "of the limit", "verdict"], rows)
+
+
+def _with_interval(metric: Metric) -> str:
+    interval = f" ({_figure(metric.ci95[0])} to {_figure(metric.ci95[1])})" if metric.ci95 else ""
+    return f"{_figure(metric.value)} {metric.unit}{interval}"
 
 
 def _figure(value: float) -> str:

@@ -3,17 +3,26 @@
 import json
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float
-
 from trajvit.datasets.folders import open_folder
 from trajvit.datasets.generator import generate, plan
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset, ImportedConfig, open_dataset, read_config
-from trajvit.evaluation.baselines import CentrePredictor, LawExtrapolation, NearestNeighbour
+from trajvit.evaluation.autoregressive import AutoregressiveConfig, train_autoregressive
+from trajvit.evaluation.baselines import (
+    CentrePredictor,
+    LawExtrapolation,
+    NearestNeighbour,
+    balls_of,
+    centres_of,
+    constant_acceleration,
+)
+from trajvit.evaluation.evaluation import Beside
+from trajvit.evaluation.generation import Generator
 from trajvit.evaluation.judge import JudgeConfig, train_judge
-from trajvit.evaluation.oracle import Oracle, oracle
+from trajvit.evaluation.oracle import accuracy_by_frames, oracle
 from trajvit.evaluation.perceptron import PerceptronConfig, train_perceptron
+from trajvit.evaluation.pixel_predictors import KINDS as PIXEL_PREDICTORS
+from trajvit.evaluation.pixel_predictors import PixelPredictorConfig, train_pixel_predictor
 from trajvit.evaluation.scores import TRIVIAL
 from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.model import MAGVIT
@@ -22,6 +31,7 @@ from trajvit.running.parameters import Parameters
 from trajvit.running.places import place
 from trajvit.settings import InputError
 from trajvit.training.recipe import Recipe, Trained, train
+from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.streams import SPLITS
 
 
@@ -127,36 +137,57 @@ def train_rung(parameters: Parameters, dataset: Dataset, samples: int, on_progre
 
 
 def independent_judge(parameters: Parameters, dataset: Dataset, on_progress: Listener = silent) -> VideoClassifier:
-    """The 3-D CNN on pixels, trained on `dataset`."""
+    """The 3-D CNN on pixels that judges what is generated, trained on `dataset`."""
     config = JudgeConfig(steps=parameters.judge_steps, seed=parameters.seed)
     return train_judge(config, dataset, parameters.run / "judge", on_progress=on_progress)
 
 
-def rivals(parameters: Parameters, dataset: Dataset, on_progress: Listener = silent) -> dict[str, CentrePredictor]:
-    """What predicts the ball's path beside MAGVIT, trained on the same clips; the world's laws only where it is known."""
-    given = given_frames(dataset.config.world.frames)
+def stand_beside(parameters: Parameters, model: MAGVIT, train: Dataset, test: Dataset, on_progress: Listener = silent) -> Beside:
+    """What `model` is held against on the clips of `test`: rivals, trained on `train` as it was, and what can be known of
+    the clips, where their world is known."""
+    run, world = parameters.run, known_world(test)
+    # Another CNN than the judge, from another seed.
+    config = JudgeConfig(steps=parameters.judge_steps, seed=parameters.seed + 1)
+    return Beside(
+        judge=independent_judge(parameters, train, on_progress),
+        cnn=train_judge(config, train, run / "pixel_classifier", on_progress=on_progress),
+        training=balls_of(train),
+        predictors=_predictors(parameters, train, on_progress),
+        generators=_generators(parameters, model, train, on_progress),
+        world=world,
+        known=world and oracle(test.read(), world, given_frames(world.frames), cache=run / "oracle"),
+        bayes=accuracy_by_frames(test.read(), world, cache=run / "oracle") if world else {},
+    )
+
+
+def _predictors(parameters: Parameters, dataset: Dataset, on_progress: Listener) -> dict[str, CentrePredictor]:
+    """What predicts the ball's path: from pixels, then from the balls' places; the world's laws only where it is known."""
+    world, run = dataset.config.world, parameters.run
+    given, found = given_frames(world.frames), TRIVIAL | {"constant_acceleration": constant_acceleration}
+    if parameters.pixel_steps:
+        for kind in PIXEL_PREDICTORS:
+            config = PixelPredictorConfig(kind=kind, steps=parameters.pixel_steps, seed=parameters.seed)
+            found[kind] = centres_of(train_pixel_predictor(config, dataset, given, run / kind, on_progress=on_progress))
     config = PerceptronConfig(steps=parameters.rival_steps, seed=parameters.seed)
-    perceptron = train_perceptron(config, dataset, given, parameters.run / "perceptron", on_progress=on_progress)
-    found = TRIVIAL | {"nearest_neighbour": NearestNeighbour.of(dataset), "perceptron": perceptron}
-    if isinstance(dataset.config, ImportedConfig):
-        return found
-    return found | {"law_extrapolation": LawExtrapolation.of(dataset.config.world)}
+    perceptron = train_perceptron(config, dataset, given, run / "perceptron", on_progress=on_progress)
+    found |= {"nearest_neighbour": NearestNeighbour.of(dataset), "perceptron": perceptron}
+    return found | ({"law_extrapolation": LawExtrapolation.of(world)} if known_world(dataset) else {})
 
 
-def known_future(parameters: Parameters, dataset: Dataset) -> Float[np.ndarray, "N ahead 2"] | None:
-    """The oracle's centres in px in the second half of the clips, from the first; None where their world is not known."""
-    known = _known(parameters, dataset, given_frames(dataset.config.world.frames))
-    return known and known.median
+def _generators(parameters: Parameters, model: MAGVIT, dataset: Dataset, on_progress: Listener) -> dict[str, Generator]:
+    """What generates clips: the same tokens, one after the other."""
+    if not parameters.autoregressive_steps:
+        return {}
+    config = AutoregressiveConfig(
+        steps=parameters.autoregressive_steps,
+        batch_size=parameters.transformer_batch,
+        learning_rate=parameters.learning_rate,
+        seed=parameters.seed,
+    )
+    other = train_autoregressive(config, model, dataset, parameters.run / "autoregressive", on_progress=on_progress)
+    return {"autoregressive": other.generate}
 
 
-def bayes_accuracy(parameters: Parameters, dataset: Dataset) -> float | None:
-    """How often the oracle names the family of a whole clip; None where the clips' world is not known."""
-    known = _known(parameters, dataset, dataset.config.world.frames)
-    return known and float((known.class_probabilities.argmax(1) == dataset.array("label")).mean())
-
-
-def _known(parameters: Parameters, dataset: Dataset, given: int) -> Oracle | None:
-    """What can be known from the first `given` frames; None for imported clips, whose world is not known."""
-    if isinstance(dataset.config, ImportedConfig):
-        return None
-    return oracle(dataset.read(), dataset.config.world, given, cache=parameters.run / "oracle")
+def known_world(dataset: Dataset) -> WorldConfig | None:
+    """The world in which a dataset was filmed; None for imported clips."""
+    return None if isinstance(dataset.config, ImportedConfig) else dataset.config.world

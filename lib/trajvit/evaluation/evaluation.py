@@ -1,0 +1,81 @@
+"""The whole evaluation of a model, in one call: all eleven tasks, beside what others reach and what can be reached."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trajvit.evaluation.baselines import CentrePredictor
+from trajvit.evaluation.futures import Futures, score_futures
+from trajvit.evaluation.generation import Generation, Generator, score_generation
+from trajvit.evaluation.measure import Metric, Metrics
+from trajvit.evaluation.oracle import Oracle
+from trajvit.evaluation.scores import (
+    TRIVIAL,
+    Classification,
+    Prediction,
+    Reconstruction,
+    Tasks,
+    score_classification,
+    score_prediction,
+    score_reconstruction,
+    score_tasks,
+)
+from trajvit.magvit.classifier import VideoClassifier
+from trajvit.magvit.model import MAGVIT
+from trajvit.metrics.centres import Balls
+from trajvit.worlds.config import WorldConfig
+from trajvit.worlds.film import Clips
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a model is held against.
+
+    The judge of what it generates, another 3-D CNN as its rival in classification, rivals in prediction and generation, and
+    the balls of the training clips. Where the world is known: the world itself, what the oracle knows of the clips from the
+    first half of their frames, and how often it names their family, by frames seen.
+    """
+
+    judge: VideoClassifier
+    cnn: VideoClassifier
+    training: Balls
+    predictors: Mapping[str, CentrePredictor] = field(default_factory=lambda: TRIVIAL)
+    generators: Mapping[str, Generator] = field(default_factory=dict)
+    world: WorldConfig | None = None
+    known: Oracle | None = None
+    bayes: Mapping[int, Metric] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was measured of a model, and what it made."""
+
+    reconstruction: Reconstruction
+    classification: Classification
+    prediction: Prediction
+    futures: Futures
+    generation: Generation
+    tasks: Tasks
+
+    @property
+    def metrics(self) -> Metrics:
+        return {group: scored.metrics for group, scored in vars(self).items()}
+
+
+def evaluate(model: MAGVIT, clips: Clips, beside: Beside, generated: int, futures: int, seed: int = 0) -> Evaluation:
+    """Evaluate `model` on held-out `clips`, in the order in which they were filmed.
+
+    `generated` clips are made for generation; of the first `futures` clips the future is drawn ten times. A model that
+    makes clips that are no videos, such as blank ones or NaN, is scored like any other.
+    """
+    median = None if beside.known is None else beside.known.median
+    prediction = score_prediction(model, clips, beside.predictors, median)
+    return Evaluation(
+        reconstruction=score_reconstruction(model, clips),
+        classification=score_classification(model, beside.cnn, clips, beside.bayes),
+        prediction=prediction,
+        futures=score_futures(model, clips, prediction, futures, beside.known, seed),
+        generation=score_generation(
+            model, beside.judge, clips, generated, seed, world=beside.world, training=beside.training, rivals=beside.generators
+        ),
+        tasks=score_tasks(model, clips),
+    )

@@ -1,0 +1,68 @@
+"""Several futures of one clip: is the truth among them as often as it should be?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from trajvit.datasets.loading import to_frames, to_video
+from trajvit.evaluation.measure import Metric
+from trajvit.evaluation.oracle import Oracle
+from trajvit.evaluation.scores import Prediction
+from trajvit.magvit.decoding import DecodingConfig
+from trajvit.magvit.model import MAGVIT
+from trajvit.metrics.calibration import Coverage, sample_coverage
+from trajvit.metrics.centres import ball_centres
+from trajvit.worlds.film import Clips
+
+SAMPLES = 10
+# Samples of the model's own distribution: digits as it holds them probable, at places in no order that prefers the sure
+# ones, without guidance.
+DRAWING = DecodingConfig(steps=12, sampler="random", temperature=1.0, guidance=0.0)
+
+
+@dataclass(frozen=True)
+class Futures:
+    """`centres` (N, S, T - given, 2) in px of S predictions of each clip, and how they cover the truth: of `magvit`, of its
+    `one_answer` repeated, and of the `oracle` where it is known."""
+
+    metrics: dict[str, Metric]
+    centres: dict[str, Float[np.ndarray, "N S A 2"]]
+    coverage: dict[str, Coverage]
+
+
+def score_futures(
+    model: MAGVIT, clips: Clips, prediction: Prediction, count: int, known: Oracle | None = None, seed: int = 0
+) -> Futures:
+    """Predict each of the first `count` clips `SAMPLES` times from the first half of its frames, each time drawing anew.
+
+    Beside them stands `prediction`, the one likeliest answer, and as the limit the oracle's draws, which are samples of the
+    posterior.
+    """
+    given, frames = prediction.given, clips.frames[:count]
+    context, truth = to_video(frames)[:, :, :given], clips.pixels[:count, given:].astype(np.float64)
+    drawn = [
+        ball_centres(to_frames(model.predict(context, seed=seed + k, decoding=DRAWING)))[0][:, given:] for k in range(SAMPLES)
+    ]
+    greedy = ball_centres(prediction.frames[:count])[0][:, given:]
+    centres = {"magvit": np.stack(drawn, axis=1), "one_answer": np.repeat(greedy[:, None], SAMPLES, axis=1)}
+    if known is not None:
+        centres["oracle"] = known.draws[:count, :SAMPLES].astype(np.float64)
+    coverage = {name: sample_coverage(one, truth, seed) for name, one in centres.items()}
+    errors = {name: np.linalg.norm(one - truth[:, None], axis=-1).mean(-1) for name, one in centres.items()}  # each (N, S)
+
+    def beside_one_answer(of_samples: Callable) -> Metric:
+        error = {name: of_samples(error, axis=1) for name, error in errors.items()}
+        limit = float(error["oracle"].mean()) if known is not None else None
+        return Metric.mean(error["magvit"], "px", {"one_answer": error["one_answer"]}, limit)
+
+    off = {name: one.error for name, one in coverage.items()}
+    metrics = {
+        f"best_of_{SAMPLES}_px": beside_one_answer(np.min),
+        f"mean_of_{SAMPLES}_px": beside_one_answer(np.mean),
+        "coverage_error": Metric(
+            value=off["magvit"], unit="share", baselines={"one_answer": off["one_answer"]}, limit=off.get("oracle")
+        ),
+    }
+    return Futures(metrics, centres, coverage)

@@ -132,7 +132,8 @@ def test_a_run_records_every_metric_under_its_stable_name(smoke_run):
     }.items():
         for name in names:
             metric = metrics["04_evaluate"][group][name]
-            assert set(metric) == {"value", "unit", "ci95", "baselines", "limit"} and metric["baselines"]
+            assert set(metric) == {"value", "unit", "ci95", "baselines", "differences", "limit", "more_is_better"}
+            assert metric["baselines"]
     assert {"copy_last", "constant_velocity"} <= set(metrics["04_evaluate"]["prediction"]["centre_error_px"]["baselines"])
     assert metrics["02_validate_magvit"]["gate"]["enforced"] is False
 
@@ -145,10 +146,11 @@ def test_the_executed_notebooks_carry_no_widget_into_the_pages(smoke_run):
 
 def test_evaluate_takes_any_checkpoint(smoke_run, tmp_path):
     small = ["--set", "eval_samples=16", "--set", "judge_steps=2", "--set", "rival_steps=2", "--set", "generated=8"]
+    small += ["--set", "pixel_steps=2", "--set", "futures=4"]
     out = tmp_path / "evaluation"
     assert main(["evaluate", str(smoke_run / "magvit"), "--data", str(tmp_path / "data"), *small, "--out", str(out)]) == 0
     metrics = json.loads((out / "metrics.json").read_text())["04_evaluate"]
-    assert set(metrics) == {"reconstruction", "classification", "prediction", "generation", "tasks"}
+    assert set(metrics) == {"reconstruction", "classification", "prediction", "futures", "generation", "tasks"}
     assert set(metrics["tasks"]) == {"FP", "FI", "OPC", "OPV", "OPH", "OPD", "IPC", "IPD", "CFP"}
     assert metrics["prediction"]["centre_error_px"]["limit"] < 2 < metrics["prediction"]["centre_error_px"]["value"]
     assert yaml.safe_load((out / "params.yaml").read_text())["samples"] == 64

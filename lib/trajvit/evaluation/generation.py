@@ -107,6 +107,7 @@ def _distances(judge: VideoClassifier, clips: Clips, frames: Frames, others: Map
     if samples > NEIGHBOURS:
         reference, rest = real[:samples], real[samples : 2 * samples]
         found, floor = diversity(reference, made[:samples]), diversity(reference, rest)
+        black = diversity(reference, rivals["blank"][:samples])
         for name in ("precision", "recall", "coverage"):
             metrics[name] = Metric(
                 value=getattr(found, name),

@@ -18,7 +18,6 @@ FIGURES = (
     ("generate (CG)", "of the class asked for", "generation", "class_agreement"),
     ("generate", "lawful", "generation", "lawful"),
     ("generate", "Fréchet distance, own features", "generation", "frechet_distance"),
-    ("generate", "real clips with a generated one near", "generation", "coverage"),
     ("generate", "near copies of training clips", "generation", "near_copies"),
 )
 

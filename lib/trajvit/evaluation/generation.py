@@ -112,7 +112,7 @@ def _distances(judge: VideoClassifier, clips: Clips, frames: Frames, others: Map
             metrics[name] = Metric(
                 value=getattr(found, name),
                 unit="share",
-                baselines={"blank": 0.0},
+                baselines={"blank": getattr(black, name)},
                 limit=getattr(floor, name),
                 more_is_better=True,
             )

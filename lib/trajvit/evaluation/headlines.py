@@ -39,7 +39,8 @@ class Headline:
         if metric.best_baseline is None:
             return "behind the limit"
         name, value = metric.best_baseline
-        low, high = metric.differences.get(name, (metric.value - value, metric.value - value))
+        own_low, own_high = metric.ci95 or (metric.value, metric.value)
+        low, high = metric.differences.get(name, (own_low - value, own_high - value))
         ahead = low > 0 if metric.more_is_better else high < 0
         return "ahead of all" if ahead else f"no better than {name.replace('_', ' ')}"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int
@@ -34,6 +35,7 @@ class Scene:
     kept: Float64[np.ndarray, " K"]
 
 
+@cache
 def set_scene(world: WorldConfig, error: SightingError, seed: int) -> Scene:
     """The scene of a world. Raises `InputError` where a family is hardly ever in view."""
     times, priors, lens, roll = (

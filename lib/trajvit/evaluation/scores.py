@@ -85,28 +85,30 @@ def score_classification(
     `bayes` is how often the oracle names it after k frames.
     """
     video, label, bayes = to_video(clips.frames), clips.label.astype(np.int64), bayes or {}
-    whole, stride, chance = clips.frames.shape[1], model.config.tokenizer.stride[0], {"chance": 1 / len(NAMES)}
+    whole, stride = clips.frames.shape[1], model.config.tokenizer.stride[0]
     sure = {given: model.class_probabilities(video, given).cpu().numpy() for given in range(stride, whole + 1, stride)}
-    by_frames = {given: (named.argmax(1) == label).astype(float) for given, named in sure.items()}
-    cnn_probabilities = cnn.probabilities(video).numpy()
-    cnn_right = (cnn_probabilities.argmax(1) == label).astype(float)
-    calibration, cnn_calibration = reliability(sure[whole], label), reliability(cnn_probabilities, label)
-
-    def accuracy(given: int, **others) -> Metric:
+    cnn_sure = cnn.probabilities(video).numpy()
+    calibration, cnn_calibration = reliability(sure[whole], label), reliability(cnn_sure, label)
+    accuracy = {}
+    for given, probabilities in sure.items():
+        baselines = {"chance": 1 / len(NAMES)} | ({"cnn_on_pixels": _right(cnn_sure, label)} if given == whole else {})
         limit = bayes[given].value if given in bayes else None
-        return Metric.mean(by_frames[given], "share", chance | others, limit, more_is_better=True)
-
-    metrics = {"accuracy": accuracy(whole, cnn_on_pixels=cnn_right)}
-    half = given_frames(whole)
-    if half in by_frames:
-        metrics["accuracy_from_half"] = accuracy(half)
+        accuracy[given] = Metric.mean(_right(probabilities, label), "share", baselines, limit, more_is_better=True)
+    metrics = {"accuracy": accuracy[whole]}
+    if (half := given_frames(whole)) in accuracy:
+        metrics["accuracy_from_half"] = accuracy[half]
     metrics["calibration_error"] = Metric(
         value=calibration.error, unit="share", baselines={"cnn_on_pixels": cnn_calibration.error}, limit=0.0
     )
     confusion = np.zeros((len(NAMES), len(NAMES)), np.int64)
     np.add.at(confusion, (label, sure[whole].argmax(1)), 1)
-    found = {"magvit": {given: accuracy(given) for given in by_frames}} | ({"bayes": dict(bayes)} if bayes else {})
-    return Classification(metrics, confusion, calibration, found)
+    by_frames = {"magvit": accuracy} | ({"bayes": dict(bayes)} if bayes else {})
+    return Classification(metrics, confusion, calibration, by_frames)
+
+
+def _right(probabilities: Float[np.ndarray, "N K"], label: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """1 for each clip whose likeliest class is its own, else 0."""
+    return (probabilities.argmax(1) == label).astype(float)
 
 
 @dataclass(frozen=True)

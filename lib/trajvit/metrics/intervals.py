@@ -1,6 +1,7 @@
 """How sure a mean over clips is."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -14,10 +15,15 @@ STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 def bootstrap_ci95(values: Float[np.ndarray, " N"], seed: int = 0) -> tuple[float, float]:
     """The 95 % percentile bootstrap interval of the mean of `values` (Efron and Tibshirani 1993, chapter 13)."""
-    rng = np.random.Generator(np.random.Philox(key=seed))
-    counts = rng.multinomial(values.size, np.full(values.size, 1 / values.size), size=RESAMPLES)  # (resamples, N)
-    low, high = np.percentile(counts @ values / values.size, [2.5, 97.5])
+    low, high = np.percentile(_resamples(values.size, seed) @ values / values.size, [2.5, 97.5])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _resamples(size: int, seed: int) -> Float[np.ndarray, "resamples N"]:
+    """How often each of `size` values is drawn in each resample: kept, since one evaluation asks for it a hundred times."""
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    return rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(np.float64)
 
 
 def seeds_ci95(values: Float[np.ndarray, " seeds"]) -> tuple[float, float]:

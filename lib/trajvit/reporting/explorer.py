@@ -22,6 +22,7 @@ from trajvit.magvit.tasks import TASKS, Task, condition, given_frames, task_numb
 from trajvit.metrics.centres import find_balls
 from trajvit.reporting.animations import image_tag
 from trajvit.reporting.live import is_headless
+from trajvit.reporting.playground import one_of
 from trajvit.reporting.scenes import SIDE_BY_SIDE
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.families import NAMES
@@ -136,17 +137,16 @@ class Explorer:
         self.model, self.world, first = model, world, Choice()
         stride = model.config.tokenizer.stride[0]
         self.controls: dict[str, ipywidgets.ValueWidget] = {
-            "family": _one_of({name: label for label, name in enumerate(NAMES)}, first.family),
-            "clip": ipywidgets.IntSlider(first.clip, 0, 99),
-            "task": ipywidgets.Dropdown(options=SHOWN, value=first.task),
-            "given": _one_of({str(k): k for k in range(stride, world.frames, stride)}, given_frames(world.frames)),
-            "sampler": _one_of({name: name for name in ("random", "confidence", "halton")}, first.sampler),
-            "steps": ipywidgets.IntSlider(first.steps, 1, 24),
-            "temperature": ipywidgets.FloatSlider(first.temperature, min=0, max=2, step=0.1),
-            "guidance": ipywidgets.FloatSlider(first.guidance, min=0, max=4, step=0.25),
+            "family": one_of("family", {name: label for label, name in enumerate(NAMES)}, first.family),
+            "clip": ipywidgets.IntSlider(first.clip, 0, 99, description="clip", continuous_update=False),
+            "task": ipywidgets.Dropdown(options=SHOWN, value=first.task, description="task"),
+            "given": one_of("given", {str(k): k for k in range(stride, world.frames, stride)}, given_frames(world.frames)),
+            "sampler": one_of("sampler", {name: name for name in ("random", "confidence", "halton")}, first.sampler),
+            "steps": ipywidgets.IntSlider(first.steps, 1, 24, description="steps", continuous_update=False),
+            "temperature": _slider("temperature", first.temperature, 2.0),
+            "guidance": _slider("guidance", first.guidance, 4.0),
         }
-        for name, control in self.controls.items():
-            control.description, control.continuous_update = name, False
+        for control in self.controls.values():
             control.observe(self._redraw, "value")
         self.controls["task"].observe(self._offer_given, "value")
         self.shown = ipywidgets.HTML()
@@ -166,5 +166,5 @@ class Explorer:
         self.shown.value = picture(self.model, self.world, self.choice())
 
 
-def _one_of(options: dict[str, object], value: object) -> ipywidgets.ToggleButtons:
-    return ipywidgets.ToggleButtons(options=list(options.items()), value=value, style={"button_width": "auto"})
+def _slider(name: str, value: float, highest: float) -> ipywidgets.FloatSlider:
+    return ipywidgets.FloatSlider(value, min=0.0, max=highest, step=0.1, description=name, continuous_update=False)

@@ -245,7 +245,7 @@ def lawful_paths(
             axis.plot(*curves[row].T, color=COLOURS[1], linewidth=1)
             axis.set(xlim=(-0.5, frames.shape[3] - 0.5), ylim=(frames.shape[2] - 0.5, -0.5))
             said = f"{laws.residual[row]:.2f} px" if laws.single[row] else "not one ball"
-            axis.set_title(said, fontsize=7, color="#3f9160" if laws.lawful[row] else "#b3261e")
+            axis.set_title(said, fontsize=7, color=COLOURS[2] if laws.lawful[row] else "#b3261e")
         line[0].set_ylabel(name)
         for axis in line:
             axis.set(xticks=[], yticks=[])

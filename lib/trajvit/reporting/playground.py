@@ -50,8 +50,8 @@ class Playground:
 
     def __init__(self, config: WorldConfig):
         self.config, self.draw = config, SHOWN_DRAW
-        self.family = _choice("family", {name: label for label, name in enumerate(NAMES)}, FIRST)
-        self.variety = _choice("variety", {name: name for name in ("textbook", "varied")}, config.variety)
+        self.family = one_of("family", {name: label for label, name in enumerate(NAMES)}, FIRST)
+        self.variety = one_of("variety", {name: name for name in ("textbook", "varied")}, config.variety)
         self.another = ipywidgets.Button(description="draw another")
         self.camera = _control("roll (°)", ROLL_DEGREES, 0.0)
         self.noise = _control("noise (m)", NOISE_M, 0.0)
@@ -99,11 +99,12 @@ class Playground:
 def _control(name: str, prior: Uniform | Either, value: float) -> ipywidgets.ValueWidget:
     """A control over what a parameter is drawn from."""
     if isinstance(prior, Either):
-        return _choice(name, {f"{end:g}": end for end in (prior.low, prior.high)}, value)
+        return one_of(name, {f"{end:g}": end for end in (prior.low, prior.high)}, value)
     step = (prior.high - prior.low) / 100
     return ipywidgets.FloatSlider(value, min=prior.low, max=prior.high, step=step, description=name, readout_format=".3f")
 
 
-def _choice(name: str, options: dict[str, object], value: object) -> ipywidgets.ToggleButtons:
+def one_of(name: str, options: dict[str, object], value: object) -> ipywidgets.ToggleButtons:
+    """A button for each of some options, by name."""
     style = {"button_width": "auto"}
     return ipywidgets.ToggleButtons(description=name, options=list(options.items()), value=value, style=style)

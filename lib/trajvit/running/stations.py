@@ -27,6 +27,7 @@ from trajvit.evaluation.scores import TRIVIAL
 from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tasks import given_frames
+from trajvit.metrics.centres import Balls
 from trajvit.running.parameters import Parameters
 from trajvit.running.places import place
 from trajvit.settings import InputError
@@ -145,23 +146,24 @@ def independent_judge(parameters: Parameters, dataset: Dataset, on_progress: Lis
 def stand_beside(parameters: Parameters, model: MAGVIT, train: Dataset, test: Dataset, on_progress: Listener = silent) -> Beside:
     """What `model` is held against on the clips of `test`: rivals, trained on `train` as it was, and what can be known of
     the clips, where their world is known."""
-    run, world = parameters.run, known_world(test)
+    run, world, clips, training = parameters.run, known_world(test), test.read(), balls_of(train)
     # Another CNN than the judge, from another seed.
     config = JudgeConfig(steps=parameters.judge_steps, seed=parameters.seed + 1)
     return Beside(
         judge=independent_judge(parameters, train, on_progress),
         cnn=train_judge(config, train, run / "pixel_classifier", on_progress=on_progress),
-        training=balls_of(train),
-        predictors=_predictors(parameters, train, on_progress),
+        training=training,
+        predictors=_predictors(parameters, train, training, on_progress),
         generators=_generators(parameters, model, train, on_progress),
         world=world,
-        known=world and oracle(test.read(), world, given_frames(world.frames), cache=run / "oracle"),
-        bayes=accuracy_by_frames(test.read(), world, cache=run / "oracle") if world else {},
+        known=world and oracle(clips, world, given_frames(world.frames), cache=run / "oracle"),
+        bayes=accuracy_by_frames(clips, world, cache=run / "oracle") if world else {},
     )
 
 
-def _predictors(parameters: Parameters, dataset: Dataset, on_progress: Listener) -> dict[str, CentrePredictor]:
-    """What predicts the ball's path: from pixels, then from the balls' places; the world's laws only where it is known."""
+def _predictors(parameters: Parameters, dataset: Dataset, balls: Balls, on_progress: Listener) -> dict[str, CentrePredictor]:
+    """What predicts the ball's path: from pixels, then from the places of the `balls` of `dataset`; the world's laws only
+    where it is known."""
     world, run = dataset.config.world, parameters.run
     given, found = given_frames(world.frames), TRIVIAL | {"constant_acceleration": constant_acceleration}
     if parameters.pixel_steps:
@@ -170,7 +172,7 @@ def _predictors(parameters: Parameters, dataset: Dataset, on_progress: Listener)
             found[kind] = centres_of(train_pixel_predictor(config, dataset, given, run / kind, on_progress=on_progress))
     config = PerceptronConfig(steps=parameters.rival_steps, seed=parameters.seed)
     perceptron = train_perceptron(config, dataset, given, run / "perceptron", on_progress=on_progress)
-    found |= {"nearest_neighbour": NearestNeighbour.of(dataset), "perceptron": perceptron}
+    found |= {"nearest_neighbour": NearestNeighbour(balls.centres, dataset.array("pixels")), "perceptron": perceptron}
     return found | ({"law_extrapolation": LawExtrapolation.of(world)} if known_world(dataset) else {})
 
 

@@ -86,15 +86,23 @@ def test_the_future_of_a_noise_free_line_is_known_to_the_rendering_limit():
     assert errors(knowing, lines).mean() < 5 * knowing.error.centre_px
 
 
+@pytest.fixture
+def changed_priors(monkeypatch):
+    """A monkeypatch for what scenes are made of: none that is kept from before is used, and none is kept after."""
+    set_scene.cache_clear()
+    yield monkeypatch
+    set_scene.cache_clear()
+
+
 @pytest.mark.parametrize("infer", [by_likelihood, by_simulation])
-def test_of_two_families_made_identical_one_in_two_is_named(monkeypatch, infer):
+def test_of_two_families_made_identical_one_in_two_is_named(changed_priors, infer):
     def priors(variety):
         table = priors_as_arrays(variety)
         table[2] = table[1]
         return table
 
-    monkeypatch.setattr(trajvit.worlds.film, "priors_as_arrays", priors)
-    monkeypatch.setattr(trajvit.evaluation.posterior, "priors_as_arrays", priors)
+    changed_priors.setattr(trajvit.worlds.film, "priors_as_arrays", priors)
+    changed_priors.setattr(trajvit.evaluation.posterior, "priors_as_arrays", priors)
     world = WorldConfig(variety="varied")
     clips = film(world, 0, "test", 0, 120 if infer is by_likelihood else 8)
     twins = some(clips, np.flatnonzero((clips.label == 1) | (clips.label == 2)))

@@ -1,4 +1,5 @@
 import json
+from math import prod
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from trajvit.magvit.commit import masked_share
 from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig, Prompt, clip_noise, decode, halton_rank
 from trajvit.magvit.model import MAGVIT
+from trajvit.magvit.quantizers import FSQConfig
 from trajvit.magvit.tasks import TASKS
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import (
@@ -20,7 +22,9 @@ from trajvit.magvit.transformer import (
 from trajvit.settings import InputError
 from trajvit.worlds.families import NAMES
 
-SHAPE = {"grid": (4, 4, 4), "levels": (8, 5, 5, 5), "classes": 4, "tasks": len(TASKS)}
+LEVELS = FSQConfig().levels
+CODES = prod(LEVELS)
+SHAPE = {"grid": (4, 4, 4), "levels": LEVELS, "classes": 4, "tasks": len(TASKS)}
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +36,18 @@ def model():
     return MAGVIT(Tokenizer(TokenizerConfig(base_channels=16)), transformer, NAMES)
 
 
-@given(tokens=st.lists(st.integers(0, 999), min_size=1, max_size=20))
+@given(tokens=st.lists(st.integers(0, CODES - 1), min_size=1, max_size=20))
 def test_digits_and_tokens_are_two_ways_to_say_the_same(tokens):
     tokens = torch.tensor(tokens)
-    digits = to_digits(tokens, (8, 5, 5, 5))
-    assert (digits < torch.tensor([8, 5, 5, 5])).all()
-    assert torch.equal(from_digits(digits, (8, 5, 5, 5)), tokens)
+    digits = to_digits(tokens, LEVELS)
+    assert (digits < torch.tensor(LEVELS)).all()
+    assert torch.equal(from_digits(digits, LEVELS), tokens)
 
 
 def test_digits_are_those_of_the_quantizer():
     tokenizer = Tokenizer(TokenizerConfig())
-    tokens = torch.arange(1000)
-    assert torch.equal(to_digits(tokens, (8, 5, 5, 5)), tokenizer.quantizer.quantizer.indices_to_level_indices(tokens).long())
+    tokens = torch.arange(CODES)
+    assert torch.equal(to_digits(tokens, LEVELS), tokenizer.quantizer.quantizer.indices_to_level_indices(tokens).long())
 
 
 def test_attention_is_scaled_dot_product_attention():
@@ -52,19 +56,19 @@ def test_attention_is_scaled_dot_product_attention():
 
 
 def test_every_position_attends_to_every_other(model):
-    tokens, prefix = torch.randint(0, 1000, (1, 64)), torch.zeros(1, dtype=torch.long)
+    tokens, prefix = torch.randint(0, CODES, (1, 64)), torch.zeros(1, dtype=torch.long)
     changed = tokens.clone()
-    changed[0, -1] = (changed[0, -1] + 1) % 1000
+    changed[0, -1] = (changed[0, -1] + 1) % CODES
     features, classes = model.transformer(tokens, prefix, prefix)
     features_changed, classes_changed = model.transformer(changed, prefix, prefix)
     assert ((features != features_changed).any(-1)).all() and (classes != classes_changed).any()
 
 
 def test_digit_probabilities_of_a_token_sum_to_one(model):
-    features = torch.randn(1, 1, 32).expand(1, 1000, 32)
-    digits = to_digits(torch.arange(1000)[None], (8, 5, 5, 5))
-    total = torch.zeros(1, 1000)
-    for place in range(4):
+    features = torch.randn(1, 1, 32).expand(1, CODES, 32)
+    digits = to_digits(torch.arange(CODES)[None], LEVELS)
+    total = torch.zeros(1, CODES)
+    for place in range(len(LEVELS)):
         logits = model.transformer.digit_logits(features, [digits[..., earlier] for earlier in range(place)])
         total += logits.log_softmax(-1).gather(-1, digits[..., place : place + 1])[..., 0]
     assert torch.isclose(total.exp().sum(), torch.tensor(1.0), atol=1e-4)
@@ -151,7 +155,7 @@ SAMPLERS, SCHEDULES = ("confidence", "random", "halton"), ("cosine", "uniform", 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_model_that_knows_the_tokens_decodes_them_whatever_the_order(sampler, schedule):
     config = TransformerConfig(**SHAPE)
-    truth = torch.randint(0, 1000, (1, 64))
+    truth = torch.randint(0, CODES, (1, 64))
     knowing = Knowing(config, truth)
     inside = torch.arange(64)[None].expand(3, -1) < 20
     prompt = Prompt(torch.randint(0, 1000, (3, 64)), inside, torch.zeros(3).long(), torch.zeros(3).long())
@@ -229,9 +233,9 @@ def test_guidance_zero_is_the_conditional_model(model, monkeypatch):
 @pytest.mark.parametrize("steps", [1, 3, 12, 100])
 def test_decoding_fills_every_position_whatever_the_number_of_steps(model, steps):
     inside = torch.arange(64)[None] < 32
-    prompt = Prompt(torch.randint(0, 1000, (1, 64)), inside, torch.zeros(1).long(), torch.full((1,), 4))
+    prompt = Prompt(torch.randint(0, CODES, (1, 64)), inside, torch.zeros(1).long(), torch.full((1,), 4))
     tokens = decode(model.transformer, prompt, GREEDY.model_copy(update={"steps": steps}), None)
-    assert tokens.shape == (1, 64) and (tokens < 1000).all()
+    assert tokens.shape == (1, 64) and (tokens < CODES).all()
 
 
 def test_a_saved_model_comes_back_equal(model, tmp_path):
@@ -277,7 +281,7 @@ def test_a_foreign_or_damaged_model_is_refused_in_one_line(model, tmp_path, dama
     [
         lambda model: model.encode(torch.zeros(1, 1, 8, 16, 16)),
         lambda model: model.encode(torch.zeros(0, 1, 8, 32, 32)),
-        lambda model: model.decode(torch.full((1, 4, 4, 4), 1000)),
+        lambda model: model.decode(torch.full((1, 4, 4, 4), CODES)),
         lambda model: model.decode(torch.zeros(1, 2, 4, 4).long()),
         lambda model: model.generate([4]),
         lambda model: model.predict(torch.zeros(1, 1, 3, 32, 32)),

@@ -241,7 +241,7 @@ def test_the_loss_of_masked_modelling_is_the_one_that_is_worked_out_by_hand(data
     """A model that knows nothing: each digit costs the log of its levels, spread over the three parts by the mask."""
     clips = load_clips(data)
     tokenizer = Tokenizer(TokenizerConfig.named("nano"))
-    config = TransformerConfig(grid=(4, 4, 4), levels=(8, 5, 5, 5), classes=4, tasks=11)
+    config = TransformerConfig(grid=(4, 4, 4), levels=tokenizer.config.quantizer.digits, classes=4, tasks=11)
     model = MaskedTransformer(config)
     for head in (*model.digit_heads.heads, model.class_head):
         nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)
@@ -249,7 +249,7 @@ def test_the_loss_of_masked_modelling_is_the_one_that_is_worked_out_by_hand(data
     objective.shares = torch.tensor([float(name == "FP") for name in TASK_NAMES])
     monkeypatch.setattr("trajvit.training.objectives.WHOLLY_MASKED", 1.1)  # all samples
     parts = objective(torch.arange(4))
-    nothing_known = math.log(8) + 3 * math.log(5)
+    nothing_known = sum(math.log(level) for level in config.levels)
     assert parts["refine"].item() == pytest.approx(nothing_known / 2, rel=1e-5)  # the given half of the positions
     assert parts["mask"].item() == pytest.approx(nothing_known / 2, rel=1e-5)
     assert parts["reconstruct"].item() == 0

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trajvit.datasets.loading import ClipSet
 from trajvit.magvit.autoregressive import AutoregressiveTransformer
 from trajvit.magvit.decoding import DecodingConfig, Prompt, clip_noise, decode
+from trajvit.magvit.quantizers import FSQConfig
 from trajvit.magvit.tasks import TASKS, task_number
 from trajvit.magvit.tokenizer import Tokenizer
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
@@ -74,7 +75,7 @@ def bench_decode(period_s: float = PERIOD_S) -> dict[str, float]:
     result: dict[str, float] = {"threads": torch.get_num_threads()}
     decoding = DecodingConfig(guidance=0)
     for length, grid in GRIDS.items():
-        config = TransformerConfig.named("nano", grid=grid, levels=(8, 5, 5, 5), classes=4, tasks=len(TASKS))
+        config = TransformerConfig.named("nano", grid=grid, levels=FSQConfig().levels, classes=4, tasks=len(TASKS))
         masked, autoregressive = MaskedTransformer(config).eval(), AutoregressiveTransformer(config).eval()
         for batch in (1, 64):
             label = torch.arange(batch) % 4

@@ -178,12 +178,21 @@ def train_command(parameters: str, out: str, changes: tuple[str, ...]) -> int:
 @click.argument("parameters")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="change a parameter; may be repeated")
 @click.option("--only", multiple=True, metavar="NN", help="run only this notebook; may be repeated")
-@click.option("--out", help="folder of the run; reports/runs/<run id> by default")
-def run_command(parameters: str, changes: tuple[str, ...], only: tuple[str, ...], out: str | None) -> int:
-    """Run the notebooks with the parameters of a YAML file and render them."""
+@click.option("--out", help="folder of the run, or s3://bucket/prefix; reports/runs/<run id> by default")
+@click.option("--dry-run", is_flag=True, help="check everything, print the plan, change nothing")
+@click.option("--prepare-only", is_flag=True, help="write the notebooks with their parameters, do not run them")
+def run_command(
+    parameters: str, changes: tuple[str, ...], only: tuple[str, ...], out: str | None, dry_run: bool, prepare_only: bool
+) -> int:
+    """Run the notebooks with the parameters of a YAML file and render them; run again to continue."""
+    from trajvit.running.planning import make_plan
     from trajvit.running.runner import run
 
-    return run(parameters, list(changes), list(only), out, say=lambda line: print(line, flush=True))
+    if dry_run:
+        for line in make_plan(parameters, list(changes), list(only), out).lines():
+            print(line)
+        return 0
+    return run(parameters, list(changes), list(only), out, lambda line: print(line, flush=True), prepare_only)
 
 
 @commands.command("evaluate")

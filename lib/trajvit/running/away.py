@@ -12,12 +12,13 @@ from trajvit.datasets.progress import Telling
 from trajvit.running.mirror import INDEX, Mirror
 
 SEND_S, BEAT_S = 20.0, 5.0
-Stand = Callable[[], tuple[int, int, str]]  # how many parts are done, of how many, and what is being done
+Stand = Callable[[], tuple[int, str]]  # how many parts are done, and what is being done
 
 
 @contextmanager
-def kept_in(place: str, folder: Path, stand: Stand, say: Callable[[str], None]) -> Iterator[None]:
-    """A context in which `folder` is what `s3://bucket/prefix` holds, and what becomes of it is sent and told there.
+def kept_in(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[str], None]) -> Iterator[None]:
+    """A context in which `folder` is what `s3://bucket/prefix` holds, and what becomes of it, in so many `parts`, is sent and told
+    there.
 
     Raises `InputError` where another machine is at it, `OSError` where the last of it could not be sent.
     """
@@ -28,16 +29,9 @@ def kept_in(place: str, folder: Path, stand: Stand, say: Callable[[str], None]) 
             shutil.rmtree(folder, ignore_errors=True)  # else two states of one run would be mixed
         folder.mkdir(parents=True, exist_ok=True)
         say(f"{place}: {mirror.bring()} files brought to {folder}")
-        done, total, _ = stand()
-        with Telling(place.rpartition("/")[2], total, "notebooks", bucket, done=done, period_s=BEAT_S) as telling:
-            with _sending(mirror, lambda: telling.advance(*_said(stand())), say):
-                yield
-            telling.advance(*_said(stand()))
-
-
-def _said(stand: tuple[int, int, str]) -> tuple[int, str]:
-    done, _, note = stand
-    return done, note
+        telling = Telling(place.rpartition("/")[2], parts, "parts", bucket, done=stand()[0], period_s=BEAT_S)
+        with telling, _sending(mirror, lambda: telling.advance(*stand()), say):
+            yield
 
 
 @contextmanager
@@ -63,4 +57,5 @@ def _sending(mirror: Mirror, tell: Callable[[], None], say: Callable[[str], None
     finally:
         ended.set()
         sender.join()
+        tell()
         mirror.send()

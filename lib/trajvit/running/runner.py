@@ -67,7 +67,7 @@ class Interrupted(KeyboardInterrupt):
 def _held(plan: Plan, say: Say) -> AbstractContextManager[None]:
     """A context in which the run's folder is ours alone, and its place in a bucket kept up to date."""
     if plan.place:
-        return kept_in(plan.place, plan.run_dir, lambda: stand(plan.run_dir), say)
+        return kept_in(plan.place, plan.run_dir, len(plan.stations), lambda: stand(plan.run_dir)[::2], say)
     folder = open_folder(plan.run_dir)
     folder.prepare([])
     return folder.lock("run")

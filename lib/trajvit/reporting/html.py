@@ -43,7 +43,8 @@ th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2p
 th button::after { content: " \\2195"; opacity: .35; }
 th[aria-sort=ascending] button::after { content: " \\2191"; opacity: 1; }
 th[aria-sort=descending] button::after { content: " \\2193"; opacity: 1; }
-.sortable td { white-space: nowrap; } .sortable td small { color: var(--faint); }
+.sortable td { white-space: nowrap; }
+.sortable small { display: block; max-width: 30em; color: var(--faint); white-space: normal; }
 .spark { width: 110px; height: 24px; stroke: var(--accent); fill: none; stroke-width: 1.5; vertical-align: middle; }
 .better { color: var(--good); } .worse { color: var(--bad); }
 @media (prefers-color-scheme: dark) { .better { color: #5cc47e; } .worse { color: #f08078; } }
@@ -80,7 +81,7 @@ Fact = tuple[str, str]
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: a title and ready HTML, folded away or not."""
+    """A part of a page: a title, which may be empty, and ready HTML, folded away or not."""
 
     title: str
     content: str
@@ -89,6 +90,8 @@ class Section:
     def __str__(self) -> str:
         if self.folded:
             return f"<details><summary>{html.escape(self.title)}</summary>{self.content}</details>"
+        if not self.title:
+            return self.content
         return f'<h2 id="{_anchor(self.title)}">{html.escape(self.title)}</h2>{self.content}'
 
 

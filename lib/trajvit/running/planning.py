@@ -75,7 +75,6 @@ class Plan:
         cost = prices.hourly(RENTED, None, RENTED_DISK_GB) * seconds / 3600
         yield f"time        about {in_units(seconds)}, an estimate"
         yield f"cost        none on this machine; on a rented {RENTED} about ${cost:.2f}, an estimate"
-        yield "dry run: everything is in place, nothing was run or written"
 
 
 def make_plan(parameters_file: str, changes: list[str], only: list[str], out: str | None) -> Plan:
@@ -89,7 +88,7 @@ def make_plan(parameters_file: str, changes: list[str], only: list[str], out: st
     _refuse_unprintable(parameters)
     paths = _chosen(only)
     names = {path: _declared(path) for path in paths}
-    place, run_dir = _where(parameters_file, parameters, out)
+    place, run_dir = where(Path(parameters_file).stem, parameters, out)
     parameters = Parameters(**parameters.model_dump() | {"run_dir": str(run_dir)})
     check_data(parameters)
     kept = open_folder(f"{place}/{RESULTS}" if place else run_dir)
@@ -117,18 +116,21 @@ def _standing(notebook: Path, earlier: NotebookState | None, kept: Folder) -> No
     return NotebookState(notebook.stem)
 
 
-def _where(parameters_file: str, parameters: Parameters, out: str | None) -> tuple[str, Path]:
-    """The run's place in a bucket, if it has one, and its folder on this disk."""
+def where(name: str, parameters: Parameters, out: str | None) -> tuple[str, Path]:
+    """The place in a bucket, if there is one, and the folder on this disk, of a run or sweep called `name` unless `out` says
+    otherwise. Raises `InputError`."""
     if out is not None and is_bucket(out):
         place = bucket_place(out)
-        name, digest = place.rpartition("/")[2], hashlib.sha256(place.encode()).hexdigest()[:8]
-        return place, RUNS / f"{name}-{digest}"
+        last, digest = place.rpartition("/")[2], hashlib.sha256(place.encode()).hexdigest()[:8]
+        return place, RUNS / f"{last}-{digest}"
     if out is not None:
         if not out.isprintable():
             raise InputError(f"--out {out!r} has characters that cannot be seen: name another folder")
         return "", Path(out).resolve()
     fingerprint = hashlib.sha256(parameters.model_dump_json().encode()).hexdigest()[:8]
-    return "", RUNS / f"{Path(parameters_file).stem}-{fingerprint}"
+    if not f"{name}-".isprintable():
+        raise InputError(f"a run takes the name of its parameters' file, and {name!r} has characters that cannot be seen")
+    return "", RUNS / f"{name}-{fingerprint}"
 
 
 def _refuse_unprintable(parameters: Parameters) -> None:

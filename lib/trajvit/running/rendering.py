@@ -10,6 +10,7 @@ from trajvit.reporting.html import Section, front_page, notebook_page
 from trajvit.reporting.tables import Table, metrics_table
 from trajvit.running.manifest import Manifest, NotebookState
 from trajvit.running.parameters import Parameters
+from trajvit.running.places import RUNS
 
 WORDS = {"done": "DONE", "no-go": "NO-GO"}
 
@@ -31,6 +32,7 @@ def render(run_dir: Path, manifest: Manifest, parameters: Parameters, names: lis
         manifest.facts(parameters),
         [*_sections(run_dir, manifest), *details],
         "; ".join(filter(None, map(_trouble, manifest.notebooks))),
+        "../index.html" if (run_dir.parent / "index.html").exists() or run_dir.parent == RUNS else "",
     )
 
 

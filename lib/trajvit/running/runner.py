@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import papermill
 import yaml
@@ -31,8 +32,6 @@ from trajvit.settings import InputError
 
 DONE, FAILED, BAD_INPUT, NO_GO, INTERRUPTED = 0, 1, 2, 3, 75
 ENDS = {DONE: "done", FAILED: "failed", BAD_INPUT: "failed", NO_GO: "no-go", INTERRUPTED: "interrupted"}
-# The kernel is spoken to through a socket file instead of a TCP port that any local user could read.
-LOCAL_KERNEL = Config({"KernelManager": {"transport": "ipc"}})
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 Say = Callable[[str], None]
 
@@ -112,19 +111,24 @@ def _run(plan: Plan, say: Say) -> int:
 
 
 def _papermill(station: Station, plan: Plan, prepare_only: bool = False) -> None:
+    """Have a notebook executed into the run's folder.
+
+    The kernel is spoken to through socket files in a folder of our own, instead of TCP ports that any local user could read.
+    """
     values = plan.parameters.model_dump(mode="json")
-    papermill.execute_notebook(
-        str(station.path),
-        str(plan.run_dir / station.path.name),
-        {name: values[name] for name in station.names},
-        prepare_only=prepare_only,
-        kernel_name="python3",
-        cwd=str(ROOT),
-        progress_bar=False,
-        log_output=True,
-        stdout_file=sys.stdout,
-        config=LOCAL_KERNEL,
-    )
+    with TemporaryDirectory(prefix="trajvit-") as sockets:
+        papermill.execute_notebook(
+            str(station.path),
+            str(plan.run_dir / station.path.name),
+            {name: values[name] for name in station.names},
+            prepare_only=prepare_only,
+            kernel_name="python3",
+            cwd=str(ROOT),
+            progress_bar=False,
+            log_output=True,
+            stdout_file=sys.stdout,
+            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
+        )
 
 
 def _execute(station: Station, plan: Plan) -> int:

@@ -8,9 +8,12 @@ from urllib.parse import quote
 from trajvit.evaluation.measure import Metric
 from trajvit.reporting.html import Section, plain_page
 from trajvit.reporting.sortable import Cell, sortable_table
+from trajvit.reporting.tables import Table
 from trajvit.running.estimates import in_units
+from trajvit.running.places import RUNS
 from trajvit.running.records import HEADLINES, Record, Unreadable, find_records
 
+LATEST = 8
 LOOKS = {"done": "verdict good", "failed": "verdict bad", "no-go": "verdict bad"}
 
 
@@ -27,6 +30,22 @@ def runs_table(found: Sequence[Record | Unreadable], root: Path, swept: Sequence
     """One row a run, as a page in `root` shows it; with a column for each parameter of `swept`."""
     headings = ["run", *swept, "state", *HEADLINES.values(), "clips", "loss", "data", "started", "took", "commit"]
     return sortable_table(headings, [_row(one, root, swept) for one in found])
+
+
+def runs_here() -> Table:
+    """The latest runs in reports/runs, as a notebook shows them."""
+    found = [one for one in find_records(RUNS) if isinstance(one, Record)] if RUNS.is_dir() else []
+    rows = [
+        [
+            one.folder.relative_to(RUNS).as_posix(),
+            one.manifest.state,
+            *(f"{metric.value:.3g}" if (metric := one.headline(*where)) else "" for where in HEADLINES),
+            one.manifest.started,
+            in_units(one.manifest.seconds),
+        ]
+        for one in found[:LATEST]
+    ]
+    return Table(["run", "state", *HEADLINES.values(), "started", "took"], rows or [["none yet"] + [""] * (len(HEADLINES) + 3)])
 
 
 def link(folder: Path, root: Path) -> str:

@@ -104,11 +104,14 @@ def notebook_page(notebook: Path, page: Path, facts: list[Fact], trouble: str = 
     # papermill marks a failure with a cell on top, which says less than `trouble`
     marked = {"papermill-error-cell-tag"}
     document.cells = [cell for cell in document.cells if not (trouble and marked & {*cell.metadata.get("tags", [])})]
+    heading = notebook.stem
     for cell in document.cells:
+        if cell.cell_type == "markdown":
+            heading = next((line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")), heading)
+        cell.metadata.setdefault("alt", f"figure: {heading}")  # where the notebook says nothing itself
         outputs = cell.get("outputs", [])
         cell["outputs"] = [output for output in outputs if WIDGET not in output.get("data", {})]
     body, _ = HTMLExporter(template_name="basic", embed_images=True).from_notebook_node(document)
-    body = re.sub(r"<img(?![^>]*\balt=)", '<img alt="figure"', body)
     title = next(
         (line[2:] for cell in document.cells for line in cell.source.splitlines() if line.startswith("# ")), notebook.stem
     )

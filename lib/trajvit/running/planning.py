@@ -143,7 +143,12 @@ def _refuse_unprintable(parameters: Parameters) -> None:
 def _refuse_another_run(kept: Folder, parameters: Parameters) -> None:
     """But for the folder, which is another one on each machine."""
     content = kept.read(KEPT) if KEPT in kept.names() else None
-    there = yaml.safe_load(content) if content else {}
+    try:
+        there = yaml.safe_load(content) if content else {}
+    except yaml.YAMLError:
+        there = None
+    if not isinstance(there, dict):
+        raise InputError(f"{kept.place}/{KEPT} is damaged: name another --out")
     asked = {name: value for name, value in parameters.model_dump(mode="json").items() if name != "run_dir"}
     changed = [
         f"{name} = {there.get(name)!r} there, {value!r} asked for"

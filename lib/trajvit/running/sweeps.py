@@ -168,7 +168,7 @@ def _axis(text: str) -> tuple[str, list]:
 
 
 def _as_yaml(value: object) -> str:
-    return json.dumps(value, default=str)
+    return json.dumps(value, default=str, ensure_ascii=False)  # whose escapes YAML reads otherwise
 
 
 def _name(values: dict) -> str:

@@ -41,7 +41,7 @@ def _up_to_training(folder):
     (last,) = [k for k, cell in enumerate(notebook.cells) if "train_magvit(" in cell.source]
     notebook.cells = notebook.cells[: last + 1]
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    cell.source += f'\ntokenizer_steps = 80\ndata_dir = "{folder / "clips"}"\nrun_dir = "{folder / "training"}"'
+    cell.source += f'\ntokenizer_steps = 50\ndata_dir = "{folder / "clips"}"\nrun_dir = "{folder / "training"}"'
     return notebook
 
 
@@ -165,6 +165,7 @@ def test_training_is_seen_moving(browser, jupyterlab, work, artefacts):
     moving = {float(width.rstrip("%")) for width in seen if width} - {0.0, 100.0}
     assert len(moving) >= 2, seen
     page.locator(".jp-OutputArea-output", has_text="weights; ").wait_for(timeout=60_000)
+    gauge.scroll_into_view_if_needed()
     page.screenshot(path=artefacts / "jupyterlab-training.png")
     text = page.locator(".jp-Notebook").inner_text()
     assert "train transformer: done" in text and "loss" in text

@@ -68,6 +68,7 @@ def test_a_killed_kernel_fails_its_run_and_a_rerun_continues_at_the_first_notebo
     why = "the notebook&#x27;s kernel died (killed, or out of memory)"
     assert why in (out / "02_b.html").read_text() and why in (out / "index.html").read_text()
     notebooks(**{"02_b": COUNT})
+    assert run(str(counted), [], ["01"], str(out), silent) == 0 and manifest_of(out)["state"] == "failed", "02 still is"
     assert run(str(counted), [], [], str(out), silent) == 0
     assert states_of(out) == ["done", "done"] and count(tmp_path) == 2
     assert why not in (out / "02_b.html").read_text() + (out / "index.html").read_text()

@@ -51,12 +51,15 @@ class Plan:
     def manifest(self) -> Manifest:
         """The run's manifest as it begins or goes on: what was done stays so, and what was not asked for stays as it was."""
         states = [station.state for station in self.stations]
+        if self.earlier and all(state.state == "done" for state in states):
+            return self.earlier
         manifest = Manifest(self.run_id, self.parameters_file, self.parameters.seed, states)
         if self.earlier:
             asked = {state.name: state for state in states}
             told = {state.name: state for state in self.earlier.notebooks}
             manifest.notebooks = [(told | asked)[name] for name in sorted(told | asked)]
             manifest.started, manifest.curve = self.earlier.started, self.earlier.curve
+            manifest.seconds = self.earlier.seconds
         return manifest
 
     def lines(self) -> Iterator[str]:

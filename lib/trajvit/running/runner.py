@@ -78,9 +78,8 @@ def _prepare(plan: Plan, say: Say) -> int:
     for station in plan.stations:
         if station.state.state != "done":
             _papermill(station, plan, prepare_only=True)
-            station.state.state = "prepared"
+            manifest.state = station.state.state = "prepared"
             say(f"{plan.run_dir / station.path.name}: prepared")
-    manifest.state = "prepared"
     manifest.write(plan.run_dir)
     return DONE
 
@@ -103,7 +102,9 @@ def _run(plan: Plan, say: Say) -> int:
         if code != DONE:
             break
         render(plan.run_dir, manifest, plan.parameters, [name])
-    manifest.state, manifest.finished, manifest.curve = ENDS[code], now(), training_curve(plan.run_dir) or manifest.curve
+    whole = all(notebook.state == "done" for notebook in manifest.notebooks)
+    manifest.state = ENDS[code] if code != DONE or whole else plan.earlier.state  # where others than those asked for are not done
+    manifest.finished, manifest.curve = now(), training_curve(plan.run_dir) or manifest.curve
     manifest.write(plan.run_dir)
     render(plan.run_dir, manifest, plan.parameters)
     say(f"{plan.run_id}: {manifest.state} after {manifest.seconds:.0f} s; open {plan.run_dir / 'index.html'}")

@@ -1,6 +1,6 @@
 # make run     1200 clips from nothing to evaluated tasks and HTML pages (about 14 minutes on 2 cores)
 # make test    everything that CI checks
-# make lab     JupyterLab on the notebooks
+# make lab     JupyterLab, on the page to start from
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -24,7 +24,7 @@ chromium:
 		(apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null)
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir .
+	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 clean:
 	rm -rf .venv reports/runs .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Notebook 01 in a real JupyterLab, watched and used through a real browser."""
+"""Notebooks 01 and 02 in a real JupyterLab, watched and used through a real browser."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from trajvit.running.places import NOTEBOOKS
 
 TOKEN = "only-this-test"
 SAMPLES = 80_000  # the bar takes a few seconds
-NOTEBOOK = "01_generate_data.ipynb"
+NOTEBOOK, TRAINING = "01_generate_data.ipynb", "02_validate_magvit.ipynb"
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -31,7 +31,18 @@ def work(tmp_path_factory):
     cell.source += f'\nsamples = {SAMPLES}\ndata_dir = "{folder / "data"}"\nrun_dir = "{folder / "run"}"'
     (folder / "work").mkdir()
     nbformat.write(notebook, folder / "work" / NOTEBOOK)
+    nbformat.write(_up_to_training(folder), folder / "work" / TRAINING)
     return folder
+
+
+def _up_to_training(folder):
+    """Notebook 02, up to and with its training, which takes a few seconds."""
+    notebook = nbformat.read(NOTEBOOKS / TRAINING, as_version=4)
+    (last,) = [k for k, cell in enumerate(notebook.cells) if "train_magvit(" in cell.source]
+    notebook.cells = notebook.cells[: last + 1]
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    cell.source += f'\ntokenizer_steps = 50\ndata_dir = "{folder / "clips"}"\nrun_dir = "{folder / "training"}"'
+    return notebook
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +147,30 @@ def test_a_slider_changes_the_picture_at_once(page, artefacts):
     page.screenshot(path=artefacts / "jupyterlab-playground.png")
     assert took < 1 and clip.get_attribute("src") != before[1]
     assert clip.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+
+
+def test_training_is_seen_moving(browser, jupyterlab, work, artefacts):
+    context = browser.new_context(viewport={"width": 1500, "height": 1100})
+    page = context.new_page()
+    page.goto(jupyterlab.replace(f"lab/tree/{NOTEBOOK}", f"lab/workspaces/training/tree/{TRAINING}"))
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    gauge = page.locator(".widget-hbox", has_text="train tokenizer: ").first
+    gauge.wait_for(timeout=120_000)
+    bar, seen = gauge.locator(".progress-bar").first, []
+    while "train tokenizer: done" not in page.locator(".jp-Notebook").inner_text():
+        seen.append(bar.evaluate("bar => bar.style.width"))
+        page.wait_for_timeout(50)
+    moving = {float(width.rstrip("%")) for width in seen if width} - {0.0, 100.0}
+    assert len(moving) >= 2, seen
+    page.locator(".jp-OutputArea-output", has_text="weights; ").wait_for(timeout=60_000)
+    gauge.scroll_into_view_if_needed()
+    page.screenshot(path=artefacts / "jupyterlab-training.png")
+    text = page.locator(".jp-Notebook").inner_text()
+    assert "train transformer: done" in text and "loss" in text
+    assert "Traceback" not in text and "Error displaying widget" not in text
+    context.close()
 
 
 def test_it_needs_no_other_host(page):

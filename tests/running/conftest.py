@@ -4,7 +4,9 @@ import copy
 import hashlib
 from urllib.request import Request, urlopen
 
+import nbformat
 import pytest
+import yaml
 from cloud_server import REGION, Cloud, amazon, clone, machines
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
@@ -66,3 +68,34 @@ def launch(repository, bucket, monkeypatch, tmp_path, capsys):
         return code, told.out + told.err
 
     return launched
+
+
+@pytest.fixture
+def yaml_file(tmp_path):
+    def write(**values):
+        path = tmp_path / "p.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch):
+    """Puts notebooks of one cell each, by name, in the place of the four; they take the parameters seed, data_dir, run_dir."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setattr("trajvit.running.planning.NOTEBOOKS", folder)
+    monkeypatch.setattr("trajvit.running.planning.RUNS", tmp_path / "runs")
+    monkeypatch.setattr("trajvit.running.runner.RUNS", tmp_path / "runs")
+
+    def write(**cells: str) -> None:
+        for name, source in cells.items():
+            taken = 'seed = 0\ndata_dir = "data/smoke"\nrun_dir = "runs"'
+            parameters = nbformat.v4.new_code_cell(taken, metadata={"tags": ["parameters"]}, id="parameters")
+            cells_ = [nbformat.v4.new_markdown_cell(f"# {name}?", id="title"), parameters]
+            document = nbformat.v4.new_notebook(cells=[*cells_, nbformat.v4.new_code_cell(source, id="work")])
+            document.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+            nbformat.write(document, folder / f"{name}.ipynb")
+
+    return write

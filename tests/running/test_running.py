@@ -1,8 +1,5 @@
 import json
-import subprocess
-import sys
 
-import nbformat
 import pytest
 import yaml
 from trajvit.running.cli import main
@@ -12,16 +9,6 @@ from trajvit.running.runner import run
 from trajvit.settings import InputError
 
 PARAMS = sorted((NOTEBOOKS / "params").glob("*.yaml"))
-
-
-@pytest.fixture
-def yaml_file(tmp_path):
-    def write(**values):
-        path = tmp_path / "p.yaml"
-        path.write_text(yaml.safe_dump(values))
-        return path
-
-    return write
 
 
 @pytest.mark.parametrize("path", PARAMS, ids=lambda path: path.stem)
@@ -98,18 +85,8 @@ def test_training_from_the_command_line_ends_with_a_model(yaml_file, tmp_path):
     assert main(["train", str(path), "--out", str(tmp_path / "model"), "--set", "size=small"]) == 2
 
 
-@pytest.fixture(scope="module")
-def smoke_run(tmp_path_factory):
-    """The shipped smoke run, end to end, as a user starts it."""
-    out = tmp_path_factory.mktemp("run") / "smoke"
-    command = [sys.executable, "-m", "trajvit", "run", str(NOTEBOOKS / "params" / "smoke.yaml"), "--out", str(out)]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return out
-
-
 def test_a_run_leaves_a_folder_that_explains_itself(smoke_run):
-    names = [path.stem for path in sorted(NOTEBOOKS.glob("0*.ipynb"))]
+    names = [path.stem for path in sorted(NOTEBOOKS.glob("0[1-9]*.ipynb"))]
     assert len(names) == 4
     for name in names:
         assert (smoke_run / f"{name}.ipynb").exists() and (smoke_run / f"{name}.html").exists()
@@ -183,22 +160,3 @@ def test_learning_rate_zero_is_a_no_go_that_says_why(yaml_file, tmp_path):
     assert not (tmp_path / "broken" / "03_scale_up.html").exists()
     with pytest.raises(InputError, match="holds another run"):
         run(str(yaml_file(learning_rate=0.1)), [], [], str(tmp_path / "broken"), said.append)
-
-
-@pytest.mark.parametrize(
-    ("cell", "code", "why"), [("raise ValueError('no <b>')", 1, "ValueError: no"), ("import os; os._exit(9)", 1, "kernel died")]
-)
-def test_a_failing_notebook_ends_the_run_and_is_still_rendered(yaml_file, tmp_path, monkeypatch, cell, code, why):
-    notebooks = tmp_path / "notebooks"
-    notebooks.mkdir()
-    parameters = nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
-    for name, source in (("01_fails", cell), ("02_never", "1")):
-        document = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(source)])
-        document.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(document, notebooks / f"{name}.ipynb")
-    monkeypatch.setattr("trajvit.running.runner.NOTEBOOKS", notebooks)
-    assert run(str(yaml_file(data_dir=str(tmp_path / "d"))), [], [], str(tmp_path / "out"), lambda line: None) == code
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["state"] == "failed" and [notebook["state"] for notebook in manifest["notebooks"]] == ["failed", "waiting"]
-    index = (tmp_path / "out" / "index.html").read_text()
-    assert why in index and "<b>" not in index

@@ -178,12 +178,73 @@ def train_command(parameters: str, out: str, changes: tuple[str, ...]) -> int:
 @click.argument("parameters")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="change a parameter; may be repeated")
 @click.option("--only", multiple=True, metavar="NN", help="run only this notebook; may be repeated")
-@click.option("--out", help="folder of the run; reports/runs/<run id> by default")
-def run_command(parameters: str, changes: tuple[str, ...], only: tuple[str, ...], out: str | None) -> int:
-    """Run the notebooks with the parameters of a YAML file and render them."""
+@click.option("--out", help="folder of the run, or s3://bucket/prefix; reports/runs/<run id> by default")
+@click.option("--sweep", "axes", multiple=True, metavar="NAME=A,B,C", help="a run for each value; repeated, for each combination")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 64), help="runs of a sweep at a time")
+@click.option("--dry-run", is_flag=True, help="check everything, print the plan, change nothing")
+@click.option("--prepare-only", is_flag=True, help="write the notebooks with their parameters, do not run them")
+def run_command(
+    parameters: str,
+    changes: tuple[str, ...],
+    only: tuple[str, ...],
+    out: str | None,
+    axes: tuple[str, ...],
+    jobs: int,
+    dry_run: bool,
+    prepare_only: bool,
+) -> int:
+    """Run the notebooks with the parameters of a YAML file and render them; run again to continue."""
+    from trajvit.running.planning import make_plan
     from trajvit.running.runner import run
+    from trajvit.running.sweeps import make_sweep, run_sweep
 
-    return run(parameters, list(changes), list(only), out, say=lambda line: print(line, flush=True))
+    if axes and prepare_only:
+        raise InputError("--prepare-only is for one run: leave --sweep out")
+    if axes or dry_run:
+        asked = parameters, list(changes), *([list(axes)] if axes else []), list(only), out
+        plan = make_sweep(*asked) if axes else make_plan(*asked)
+        if not dry_run:
+            return run_sweep(plan, jobs, _print, Lines())
+        for line in plan.lines():
+            print(line)
+        print("dry run: everything is in place, nothing was run or written")
+        return 0
+    return run(parameters, list(changes), list(only), out, _print, prepare_only)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+@commands.command("index")
+@click.argument("folder", required=False)
+def index_command(folder: str | None) -> int:
+    """Write the page of all runs in FOLDER, reports/runs by default."""
+    from pathlib import Path
+
+    from trajvit.running.overview import write_index
+    from trajvit.running.places import RUNS
+
+    print(write_index(Path(folder) if folder else RUNS))
+    return 0
+
+
+@commands.command("compare")
+@click.argument("first")
+@click.argument("second")
+@click.option("--out", help="the page; reports/runs/compare-FIRST-SECOND.html by default")
+def compare_command(first: str, second: str, out: str | None) -> int:
+    """Compare two runs, given by their folders or their names in reports/runs."""
+    from pathlib import Path
+
+    from trajvit.running.comparison import compare, page_of
+    from trajvit.running.records import find_run
+
+    records = find_run(first), find_run(second)
+    page = Path(out) if out else page_of(*records)
+    print(compare(*records, page))
+    print(page)
+    return 0
 
 
 @commands.command("evaluate")
@@ -198,7 +259,7 @@ def evaluate_command(checkpoint: str, data: str | None, changes: tuple[str, ...]
     from trajvit.running.stations import described
 
     own = [*described(checkpoint), *([f"data_dir={data}"] if data else []), *changes]
-    return run(str(NOTEBOOKS / "params" / "evaluate.yaml"), own, ["04"], out, say=lambda line: print(line, flush=True))
+    return run(str(NOTEBOOKS / "params" / "evaluate.yaml"), own, ["04"], out, _print)
 
 
 @commands.group("ec2")
@@ -222,7 +283,7 @@ def launch_command(dry_run: bool, yes: bool, **options) -> int:
     """Rent a machine, run the notebooks there, and let it end."""
     from trajvit.running.ec2 import Order, launch
 
-    return launch(Order(**options), dry_run, lambda: yes or _agreed(), lambda line: print(line, flush=True))
+    return launch(Order(**options), dry_run, lambda: yes or _agreed(), _print)
 
 
 def _agreed() -> bool:

@@ -22,13 +22,10 @@ from trajvit.datasets.progress import watch
 from trajvit.running import prices, renting
 from trajvit.running.archive import Archive, pack
 from trajvit.running.aws import Refusal, call, region
-from trajvit.running.places import ROOT
+from trajvit.running.places import NAME, ROOT, bucket_place
 from trajvit.running.renting import ALIVE, TAG_HOURS, TAG_PLACE, TAG_RUN, Image, Kind, machines
 from trajvit.running.user_data import user_data
 from trajvit.settings import InputError, Settings
-
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-PLACE = rf"s3://[a-z0-9][a-z0-9.-]{{1,61}}[a-z0-9](/{NAME})*"
 
 
 class Order(Settings):
@@ -106,7 +103,7 @@ def status(bucket: str | None) -> Iterator[str]:
         yield f"  {machine.place}: {_said(machine.place)}"
     if bucket is not None:
         for name in sorted(_bucket(bucket).names()):
-            place = f"{_checked_place(bucket)}/{name}"
+            place = f"{bucket_place(bucket)}/{name}"
             if place not in places and Bucket(place).read("parameters.yaml") is not None:
                 yield f"{name}: no machine"
                 yield f"  {place}: {_said(place)}"
@@ -139,7 +136,7 @@ def log(place: str) -> str:
 
 def policy(bucket: str) -> dict:
     """The least that a machine's role must be allowed: its runs' prefix, and nothing besides."""
-    name, _, prefix = _checked_place(bucket).removeprefix("s3://").partition("/")
+    name, _, prefix = bucket_place(bucket).removeprefix("s3://").partition("/")
     inside = f"{prefix}/*" if prefix else "*"
     return {
         "Version": "2012-10-17",
@@ -174,7 +171,7 @@ def _new(order: Order) -> Job:
     values = _in_a_child(order.params, list(order.changes))
     archive: Archive = pack(ROOT)
     content = yaml.safe_dump(values, sort_keys=False).encode()
-    place = f"{_checked_place(order.bucket)}/{stem}-{hashlib.sha256(content).hexdigest()[:8]}"
+    place = f"{bucket_place(order.bucket)}/{stem}-{hashlib.sha256(content).hexdigest()[:8]}"
     size = len(archive.content) / 2**20
     return Job(
         place,
@@ -187,7 +184,7 @@ def _continued(order: Order) -> Job:
     """A run that is on S3, with the source and parameters that it began with."""
     if order.params or order.changes:
         raise InputError(f"--resume {order.resume} goes on with its own parameters: leave --params and --set out")
-    place = f"{_checked_place(order.bucket)}/{order.resume}"
+    place = f"{bucket_place(order.bucket)}/{order.resume}"
     missing = {"source.tar.gz", "parameters.yaml"} - _bucket(place).names()
     if missing:
         raise InputError(f"{place} has no {' and no '.join(sorted(missing))}: see 'ec2 status --bucket {order.bucket}' for runs")
@@ -220,16 +217,9 @@ def _parameters(params: str, changes: list[str]) -> dict:
 # What must be in place
 
 
-def _checked_place(bucket: str) -> str:
-    """Raises `InputError` unless a place is made of what needs no quoting anywhere."""
-    if not re.fullmatch(PLACE, place := bucket.rstrip("/")) or len(place) > 150:
-        raise InputError(f"{bucket!r} is not a place for runs: write s3://bucket/prefix, in letters, digits, . _ -")
-    return place
-
-
 def _bucket(place: str) -> Bucket:
     """A place that has answered. Raises `InputError`."""
-    return open_bucket(_checked_place(place))
+    return open_bucket(bucket_place(place))
 
 
 def _check_bucket(place: str, where: str) -> None:

@@ -73,13 +73,13 @@ def work(bucket: Bucket, out: Path, log: Path | None, commands: list[list[str]],
     mirror = Mirror(bucket, out)
     with bucket.lock("machine"):
         print(f"{bucket}: {mirror.bring()} files brought back", flush=True)
-        done, total, _ = _stand(out)
+        done, total, _ = stand(out)
         with Telling(bucket.place.rpartition("/")[2], total, "notebooks", bucket, done=done, period_s=BEAT_S) as telling:
             try:
                 for command in commands:
                     _follow(command, out, why_leave, lambda: _send(mirror, log), telling)
             finally:
-                telling.advance(_stand(out)[0], "sending the last")
+                telling.advance(stand(out)[0], "sending the last")
                 _send(mirror, log, urgent=True)
             telling.advance(total)
 
@@ -95,7 +95,7 @@ def _follow(command: list[str], out: Path, why_leave: Callable[[], str], send: C
         if why := why_leave():
             _stop(process)
             raise Leaving(why)
-        done, _, note = _stand(out)
+        done, _, note = stand(out)
         telling.advance(done, note or " ".join(command[2:4]))
         if time.monotonic() - sent >= SEND_S:
             send()
@@ -136,7 +136,7 @@ def _manifest(out: Path) -> dict:
         return {}
 
 
-def _stand(out: Path) -> tuple[int, int, str]:
+def stand(out: Path) -> tuple[int, int, str]:
     """How many notebooks are done, of how many, and what the one that runs is at."""
     notebooks = _manifest(out).get("notebooks", [])
     running = [notebook["name"] for notebook in notebooks if notebook["state"] == "running"]

@@ -9,21 +9,29 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from trajvit.datasets.files import write_json
+from trajvit.datasets.folders import Folder
 from trajvit.running.parameters import Parameters
 from trajvit.running.places import ROOT
+from trajvit.settings import InputError
 
+KEY, FORMAT = "manifest.json", 2
 PACKAGES = ("trajvit", "torch", "numpy", "zarr", "numba", "accelerate", "vector-quantize-pytorch", "papermill", "pydantic")
 
 
 @dataclass
 class NotebookState:
-    """How one notebook of a run went: `waiting`, `running`, `done`, `no-go`, `failed` or `interrupted`."""
+    """How one notebook of a run went: `waiting`, `prepared`, `running`, `done`, `no-go`, `failed` or `interrupted`; and, once
+    it has begun, the sha256 of its source and the commit it ran with."""
 
     name: str
     state: str = "waiting"
     seconds: float = 0.0
     error: str = ""
+    source: str = ""
+    commit: str = ""
 
 
 @dataclass
@@ -35,43 +43,73 @@ class Manifest:
     seed: int
     notebooks: list[NotebookState]
     state: str = "running"
-    started: str = field(default_factory=lambda: _now())
+    started: str = field(default_factory=lambda: now())
     finished: str = ""
     seconds: float = 0.0
+    curve: list[float] = field(default_factory=list)  # MAGVIT's loss as it was trained
     git: dict = field(default_factory=lambda: _git())
-    versions: dict = field(
+    versions: dict[str, str] = field(
         default_factory=lambda: {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     )
     host: str = field(default_factory=socket.gethostname)
-    machine: str = field(default_factory=lambda: f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+    machine: str = field(default_factory=lambda: _machine())
+    format: int = FORMAT
 
     def write(self, run_dir: Path) -> None:
-        write_json(run_dir / "manifest.json", asdict(self))
+        write_json(run_dir / KEY, asdict(self))
+
+    @property
+    def commit(self) -> str:
+        """The commit for people."""
+        if not self.git.get("commit"):
+            return "none"
+        return f"{self.git['commit'][:10]}{' with local changes' if self.git.get('dirty') else ''}"
 
     def facts(self, parameters: Parameters) -> list[tuple[str, str]]:
         """What stands at the head of every page."""
-        commit = (
-            f"{self.git['commit'][:10]}{' with local changes' if self.git['dirty'] else ''}" if self.git["commit"] else "none"
-        )
         return [
             ("run", self.run_id),
             ("state", self.state),
-            ("commit", commit),
+            ("commit", self.commit),
             ("data", f"{parameters.samples} {parameters.format} {parameters.variety} clips, seed {self.seed}"),
-            ("trajvit", self.versions["trajvit"]),
-            ("torch", self.versions["torch"]),
+            ("took", f"{self.seconds:.0f} s"),
             ("machine", f"{self.host}, {self.machine}"),
             ("started", self.started),
         ]
 
 
-def _now() -> str:
+def read_manifest(folder: Folder) -> Manifest | None:
+    """The manifest of the run in a folder; None where there is none.
+
+    Raises `InputError` for one that is damaged or of another format.
+    """
+    # Asked for by listing: a role that may list only its prefix is denied, not told, that a key does not exist.
+    content = folder.read(KEY) if KEY in folder.names() else None
+    if content is None:
+        return None
+    try:
+        found = TypeAdapter(dict).validate_json(content)
+        if (there := found.get("format", 1)) == FORMAT:
+            return TypeAdapter(Manifest).validate_python(found)
+    except ValidationError as error:
+        raise InputError(f"{folder.place}/{KEY} is damaged ({_first(error)}): run it again in another folder") from None
+    raise InputError(f"{folder.place} holds a run of format {there}, and this trajvit reads {FORMAT}: run it again elsewhere")
+
+
+def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def close(manifest: Manifest, state: str, seconds: float) -> None:
-    """Say how the run ended."""
-    manifest.state, manifest.seconds, manifest.finished = state, round(seconds, 1), _now()
+def _first(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
+
+
+def _machine() -> str:
+    import torch
+
+    cards = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    return ", ".join([f"{platform.system()} {platform.machine()}", f"{os.cpu_count()} cores", *cards])
 
 
 def _git() -> dict:

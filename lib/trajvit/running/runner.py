@@ -1,12 +1,13 @@
 """Runs the notebooks in order through papermill, each in its own kernel, and leaves a folder that explains itself."""
 
-import hashlib
 import os
 import re
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import papermill
 import yaml
@@ -15,107 +16,129 @@ from papermill.exceptions import PapermillException, PapermillExecutionError
 from traitlets.config import Config
 
 from trajvit.datasets.files import write_atomic
-from trajvit.evaluation.measure import Metric, read_metrics
-from trajvit.reporting.html import Section, front_page, notebook_page
+from trajvit.datasets.folders import open_folder
+from trajvit.evaluation.measure import read_metrics
 from trajvit.reporting.live import HEADLESS
-from trajvit.reporting.tables import Table, metrics_table
-from trajvit.running.manifest import Manifest, NotebookState, close
-from trajvit.running.parameters import KEPT, Parameters, read_parameters
-from trajvit.running.places import NOTEBOOKS, ROOT, RUNS
-from trajvit.running.stations import check_data
+from trajvit.running.away import kept_in
+from trajvit.running.curves import training_curve
+from trajvit.running.machine import stand
+from trajvit.running.manifest import now
+from trajvit.running.overview import write_index
+from trajvit.running.parameters import KEPT
+from trajvit.running.places import ROOT, RUNS
+from trajvit.running.planning import Plan, Station, make_plan, source_of
+from trajvit.running.rendering import render
 from trajvit.settings import InputError
 
 DONE, FAILED, BAD_INPUT, NO_GO, INTERRUPTED = 0, 1, 2, 3, 75
 ENDS = {DONE: "done", FAILED: "failed", BAD_INPUT: "failed", NO_GO: "no-go", INTERRUPTED: "interrupted"}
-# The kernel is spoken to through a socket file instead of a TCP port that any local user could read.
-LOCAL_KERNEL = Config({"KernelManager": {"transport": "ipc"}})
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+Say = Callable[[str], None]
 
 
-def run(parameters_file: str, changes: list[str], only: list[str], out: str | None, say: Callable[[str], None]) -> int:
+def run(parameters_file: str, changes: list[str], only: list[str], out: str | None, say: Say, prepare_only: bool = False) -> int:
     """Run the notebooks (all, or those whose names begin with one of `only`) with the parameters; the exit code.
 
-    Everything is checked before the first notebook starts; raises `InputError`. The run's folder is `out`, or one
-    named after the file and its parameters, so that the same command continues its own run: what the library
-    finished (data, trainings) is not made again. 0 done, 1 failed, 3 a gate said NO-GO, 75 interrupted.
+    Everything is checked before the first notebook starts; raises `InputError`. The run's folder is `out`, which may be
+    `s3://bucket/prefix`, or one named after the file and its parameters, so that the same command continues its own run at
+    the first notebook that is not done. 0 done, 1 failed, 3 a gate said NO-GO, 75 interrupted. With `prepare_only` the
+    notebooks are written with their parameters and not run.
     """
-    parameters = read_parameters(parameters_file, changes)
-    notebooks = _chosen(only)
-    taken = {notebook: _names(notebook) for notebook in notebooks}
-    run_id = f"{Path(parameters_file).stem}-{_fingerprint(parameters)}" if out is None else Path(out).name
-    run_dir = RUNS / run_id if out is None else Path(out).resolve()
-    parameters = Parameters(**parameters.model_dump() | {"run_dir": str(run_dir)})
-
-    check_data(parameters)
-    values = parameters.model_dump(mode="json")
-    _refuse_another_run(run_dir, values)
-    write_atomic(run_dir / KEPT, yaml.safe_dump(values, sort_keys=False).encode())
-    manifest = Manifest(run_id, str(parameters_file), parameters.seed, [NotebookState(notebook.stem) for notebook in notebooks])
-    manifest.write(run_dir)
-    started, code = time.monotonic(), DONE
-    for state, notebook in zip(manifest.notebooks, notebooks, strict=True):
-        say(f"{notebook.stem}: running")
-        state.state = "running"
-        manifest.write(run_dir)
-        code = _execute(notebook, {name: values[name] for name in taken[notebook]}, run_dir, state)
-        manifest.write(run_dir)
-        say(f"{notebook.stem}: {state.state} after {state.seconds:.0f} s{'; ' + state.error if state.error else ''}")
-        if code != DONE:
-            break
-    close(manifest, ENDS[code], time.monotonic() - started)
-    manifest.write(run_dir)
-    _render(run_dir, manifest, parameters)
-    say(f"{run_id}: {manifest.state} after {manifest.seconds:.0f} s; open {run_dir / 'index.html'}")
+    plan, code = make_plan(parameters_file, changes, only, out), INTERRUPTED
+    with suppress(Unfinished, Interrupted), _held(plan, say):
+        write_atomic(plan.run_dir / KEPT, yaml.safe_dump(plan.parameters.model_dump(mode="json"), sort_keys=False).encode())
+        code = _prepare(plan, say) if prepare_only else _run(plan, say)
+        if plan.run_dir.parent == RUNS:
+            write_index(RUNS)
+        if code != DONE:  # so that the one who watches is told
+            raise (Interrupted if code == INTERRUPTED else Unfinished)(ENDS[code])
     return code
 
 
-def _refuse_another_run(run_dir: Path, values: dict) -> None:
-    path = run_dir / KEPT
-    there = yaml.safe_load(path.read_text()) if path.exists() else values
-    changed = [
-        f"{name} = {there.get(name)!r} there, {value!r} asked for" for name, value in values.items() if there.get(name) != value
-    ]
-    if changed:
-        raise InputError(f"{run_dir} holds another run ({', '.join(changed[:3])}): name another --out or the same parameters")
+class Unfinished(Exception):
+    """The run did not get through, and has said why."""
 
 
-def _chosen(only: list[str]) -> list[Path]:
-    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    for prefix in only:
-        if not any(notebook.name.startswith(prefix) for notebook in notebooks):
-            raise InputError(f"--only {prefix} names no notebook; there are {', '.join(n.stem for n in notebooks)}")
-    return [notebook for notebook in notebooks if not only or notebook.name.startswith(tuple(only))]
+class Interrupted(KeyboardInterrupt):
+    """The run was interrupted, and has said so."""
 
 
-def _names(notebook: Path) -> list[str]:
-    """The parameters that a notebook declares. Raises `InputError` where one is not a parameter of runs."""
-    names = list(papermill.inspect_notebook(str(notebook)))
-    if strangers := set(names) - set(Parameters.model_fields):
-        raise InputError(f"{notebook.name} declares {', '.join(sorted(strangers))}, unknown to Parameters: add it there")
-    return names
+def _held(plan: Plan, say: Say) -> AbstractContextManager[None]:
+    """A context in which the run's folder is ours alone, and its place in a bucket kept up to date."""
+    if plan.place:
+        return kept_in(plan.place, plan.run_dir, len(plan.stations), lambda: stand(plan.run_dir)[::2], say)
+    folder = open_folder(plan.run_dir)
+    folder.prepare([])
+    return folder.lock("run")
 
 
-def _fingerprint(parameters: Parameters) -> str:
-    return hashlib.sha256(parameters.model_dump_json().encode()).hexdigest()[:8]
+def _prepare(plan: Plan, say: Say) -> int:
+    """Write the notebooks that are not done with their parameters."""
+    manifest = plan.manifest()
+    for station in plan.stations:
+        if station.state.state != "done":
+            _papermill(station, plan, prepare_only=True)
+            manifest.state = station.state.state = "prepared"
+            say(f"{plan.run_dir / station.path.name}: prepared")
+    manifest.write(plan.run_dir)
+    return DONE
 
 
-def _execute(notebook: Path, parameters: dict, run_dir: Path, state: NotebookState) -> int:
-    """Execute one notebook into the run's folder and say in `state` how it went."""
-    os.environ[HEADLESS] = "1"
-    executed, started = run_dir / notebook.name, time.monotonic()
-    code, state.state = DONE, "done"
-    try:
+def _run(plan: Plan, say: Say) -> int:
+    manifest, code = plan.manifest(), DONE
+    manifest.write(plan.run_dir)
+    for station in plan.stations:
+        state, name = station.state, station.path.stem
+        if state.state == "done":
+            say(f"{name}: done already")
+            continue
+        say(f"{name}: running")
+        state.state, state.commit, state.source = "running", manifest.commit, source_of(station.path)
+        manifest.write(plan.run_dir)
+        code = _execute(station, plan)
+        manifest.seconds = round(sum(notebook.seconds for notebook in manifest.notebooks), 1)
+        manifest.write(plan.run_dir)
+        say(f"{name}: {state.state} after {state.seconds:.0f} s{'; ' + state.error if state.error else ''}")
+        if code != DONE:
+            break
+        render(plan.run_dir, manifest, plan.parameters, [name])
+    whole = all(notebook.state == "done" for notebook in manifest.notebooks)
+    manifest.state = ENDS[code] if code != DONE or whole else plan.earlier.state  # where others than those asked for are not done
+    manifest.finished, manifest.curve = now(), training_curve(plan.run_dir) or manifest.curve
+    manifest.write(plan.run_dir)
+    render(plan.run_dir, manifest, plan.parameters)
+    say(f"{plan.run_id}: {manifest.state} after {manifest.seconds:.0f} s; open {plan.run_dir / 'index.html'}")
+    return code
+
+
+def _papermill(station: Station, plan: Plan, prepare_only: bool = False) -> None:
+    """Have a notebook executed into the run's folder.
+
+    The kernel is spoken to through socket files in a folder of our own, instead of TCP ports that any local user could read.
+    """
+    values = plan.parameters.model_dump(mode="json")
+    with TemporaryDirectory(prefix="trajvit-") as sockets:
         papermill.execute_notebook(
-            str(notebook),
-            str(executed),
-            parameters,
+            str(station.path),
+            str(plan.run_dir / station.path.name),
+            {name: values[name] for name in station.names},
+            prepare_only=prepare_only,
             kernel_name="python3",
             cwd=str(ROOT),
             progress_bar=False,
             log_output=True,
             stdout_file=sys.stdout,
-            config=LOCAL_KERNEL,
+            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
         )
+
+
+def _execute(station: Station, plan: Plan) -> int:
+    """Execute one notebook into the run's folder and say in its state how it went."""
+    os.environ[HEADLESS] = "1"
+    state, started = station.state, time.monotonic()
+    code, state.state, state.error = DONE, "done", ""
+    try:
+        _papermill(station, plan)
     except KeyboardInterrupt:
         code, state.state, state.error = INTERRUPTED, "interrupted", "interrupted from the keyboard"
     except PapermillExecutionError as error:
@@ -126,54 +149,20 @@ def _execute(notebook: Path, parameters: dict, run_dir: Path, state: NotebookSta
     except (PapermillException, OSError, RuntimeError) as error:
         code, state.state, state.error = FAILED, "failed", f"{type(error).__name__}: {_line(error)}"
     state.seconds = round(time.monotonic() - started, 1)
-    gate = read_metrics(run_dir).get(notebook.stem, {}).get("gate") if code == DONE else None
-    if gate and gate["verdict"] == "NO-GO" and gate["enforced"]:
-        code, state.state = NO_GO, "no-go"
-        state.error = "; ".join(
-            f"{row['name']} = {row['value']:.3g}, asked {row['asked']}" for row in gate["rows"] if row["verdict"] == "NO-GO"
-        )
+    if code == DONE and (missed := _missed(plan.run_dir, state.name)):
+        code, state.state, state.error = NO_GO, "no-go", missed
     return code
+
+
+def _missed(run_dir: Path, notebook: str) -> str:
+    """What an enforced gate that says NO-GO names as its reasons; empty where there is none."""
+    gate = read_metrics(run_dir).get(notebook, {}).get("gate")
+    if not gate or gate["verdict"] != "NO-GO" or not gate["enforced"]:
+        return ""
+    return "; ".join(
+        f"{row['name']} = {row['value']:.3g}, asked {row['asked']}" for row in gate["rows"] if row["verdict"] == "NO-GO"
+    )
 
 
 def _line(text: object) -> str:
     return " ".join(ANSI.sub("", str(text)).split())[:300]
-
-
-def _render(run_dir: Path, manifest: Manifest, parameters: Parameters) -> None:
-    """One page a notebook that ran, and the front page."""
-    facts = manifest.facts(parameters)
-    rows = []
-    for notebook in manifest.notebooks:
-        executed, page = run_dir / f"{notebook.name}.ipynb", run_dir / f"{notebook.name}.html"
-        if executed.exists() and notebook.state != "waiting":
-            notebook_page(executed, page, facts)
-        rows.append([notebook.name, notebook.state, f"{notebook.seconds:.0f} s", notebook.error])
-    front_page(
-        run_dir / "index.html",
-        f"Run {manifest.run_id}",
-        {"done": "DONE", "no-go": "NO-GO"}.get(manifest.state, manifest.state.upper()),
-        manifest.state == "done",
-        [*facts, ("seconds", f"{manifest.seconds:.0f}")],
-        _sections(run_dir, manifest, rows, parameters),
-    )
-
-
-def _sections(run_dir: Path, manifest: Manifest, rows: list[list[str]], parameters: Parameters) -> list[Section]:
-    pages = [n.name for n in manifest.notebooks if (run_dir / f"{n.name}.html").exists()]
-    links = "".join(f'<li><a href="{name}.html">{name}</a></li>' for name in pages)
-    sections = [
-        Section("Pages", f"<ol>{links}</ol>"),
-        Section("Notebooks", Table(["notebook", "state", "took", "why"], rows)._repr_html_()),
-    ]
-    everything = read_metrics(run_dir)
-    for name in pages:
-        groups = {group: values for group, values in everything.get(name, {}).items() if _is_metrics(values)}
-        if groups:
-            metrics = {group: {key: Metric(**value) for key, value in values.items()} for group, values in groups.items()}
-            sections.append(Section(f"Figures of {name}", metrics_table(metrics)._repr_html_()))
-    settings = Table(["parameter", "value"], [[key, str(value)] for key, value in parameters.model_dump(mode="json").items()])
-    return [*sections, Section("Parameters", settings._repr_html_())]
-
-
-def _is_metrics(values: object) -> bool:
-    return isinstance(values, dict) and all(isinstance(value, dict) and "unit" in value for value in values.values())

@@ -1,0 +1,61 @@
+"""A run that is kept in a bucket: brought from there when it begins, and sent there as it grows. The bucket's copy counts."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trajvit.datasets.bucket import Bucket
+from trajvit.datasets.progress import Telling
+from trajvit.running.mirror import INDEX, Mirror
+
+SEND_S, BEAT_S = 20.0, 5.0
+Stand = Callable[[], tuple[int, str]]  # how many parts are done, and what is being done
+
+
+@contextmanager
+def kept_in(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[str], None]) -> Iterator[None]:
+    """A context in which `folder` is what `s3://bucket/prefix` holds, and what becomes of it, in so many `parts`, is sent and told
+    there.
+
+    Raises `InputError` where another machine is at it, `OSError` where the last of it could not be sent.
+    """
+    bucket = Bucket(place)
+    mirror = Mirror(bucket, folder)
+    with bucket.lock("machine"):  # the one that a rented machine takes, since both may go on with a run
+        if INDEX in bucket.names():
+            shutil.rmtree(folder, ignore_errors=True)  # else two states of one run would be mixed
+        folder.mkdir(parents=True, exist_ok=True)
+        say(f"{place}: {mirror.bring()} files brought to {folder}")
+        telling = Telling(place.rpartition("/")[2], parts, "parts", bucket, done=stand()[0], period_s=BEAT_S)
+        with telling, _sending(mirror, lambda: telling.advance(*stand()), say):
+            yield
+
+
+@contextmanager
+def _sending(mirror: Mirror, tell: Callable[[], None], say: Callable[[str], None]) -> Iterator[None]:
+    """Tell how it stands, and send what has changed, now and then; and the last of it at the end."""
+    ended = threading.Event()
+
+    def send() -> None:
+        sent = time.monotonic()
+        while not ended.wait(BEAT_S):
+            tell()
+            if time.monotonic() - sent >= SEND_S:
+                sent = time.monotonic()
+                try:
+                    mirror.send()
+                except OSError as error:
+                    say(f"trajvit: {error}; tried again in {SEND_S:.0f} s")
+
+    sender = threading.Thread(target=send, name=f"sending {mirror.folder}", daemon=True)
+    sender.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        sender.join()
+        tell()
+        mirror.send()

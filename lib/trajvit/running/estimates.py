@@ -1,0 +1,103 @@
+"""How long a notebook will take: as long as the same took here before, or else what the rates measured once come to."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import yaml
+
+from trajvit.datasets.folders import Disk
+from trajvit.running.manifest import Manifest, read_manifest
+from trajvit.running.parameters import KEPT, Parameters
+from trajvit.settings import InputError
+
+# Seconds on 2 cores, of `compact` clips and `nano` models: the twelve minutes of README, and the rest from a smoke run.
+START_S = {"01_generate_data": 25.0, "02_validate_magvit": 15.0, "03_scale_up": 15.0, "04_evaluate": 25.0}
+TOKENIZER_S, TRANSFORMER_S, JUDGE_S, PIXEL_S = 5.4e-3, 2.7e-3, 1e-3, 3e-3  # a clip, once, in a step
+RIVAL_STEP_S, FILMED_S, SCORED_S, JUDGE_BATCH, PIXEL_KINDS = 8e-3, 1e-5, 25e-3, 32, 2
+OF_NO_EFFECT = ("seed", "run_dir", "data_dir")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds, and where they are from."""
+
+    seconds: float
+    origin: str
+
+    def __str__(self) -> str:
+        return f"{in_units(self.seconds)} ({self.origin})"
+
+
+def estimate(notebook: str, parameters: Parameters, runs: Path) -> Estimate:
+    """How long a notebook takes with these parameters on this machine."""
+    here = Manifest("", "", 0, [])
+    took = [
+        state.seconds
+        for manifest, told in _former(runs)
+        if (manifest.host, manifest.machine) == (here.host, here.machine) and told == _telling(parameters)
+        for state in manifest.notebooks
+        if (state.name, state.state) == (notebook, "done")
+    ]
+    if took:
+        return Estimate(median(took), f"measured here in {len(took)} run{'s' if len(took) > 1 else ''}")
+    return Estimate(START_S.get(notebook, 15.0) + _computed(notebook, parameters), "computed from rates on 2 cores")
+
+
+def in_units(seconds: float) -> str:
+    """A duration for people."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _former(runs: Path) -> Iterator[tuple[Manifest, dict]]:
+    """The runs that were made here, and what decided how long they took."""
+    for file in sorted(runs.glob("*/manifest.json")):
+        try:
+            told = Parameters(**yaml.safe_load((file.parent / KEPT).read_text()))
+            yield read_manifest(Disk(file.parent)), _telling(told)
+        except (InputError, OSError, TypeError, yaml.YAMLError):  # of another format, or not whole: it tells nothing
+            continue
+
+
+def _telling(parameters: Parameters) -> dict:
+    return parameters.model_dump(mode="json", exclude=set(OF_NO_EFFECT))
+
+
+def _computed(notebook: str, p: Parameters) -> float:
+    tokenizer, transformer = _sizes(p)
+    per_tokenizer_step = TOKENIZER_S * tokenizer * p.tokenizer_batch
+    per_transformer_step = TRANSFORMER_S * transformer * p.transformer_batch
+    judge = JUDGE_S * JUDGE_BATCH * p.judge_steps
+    scored = SCORED_S * tokenizer * p.eval_samples
+    return {
+        "01_generate_data": FILMED_S * (p.samples + 2 * p.eval_samples),
+        "02_validate_magvit": p.tokenizer_steps * per_tokenizer_step
+        + p.transformer_steps * per_transformer_step
+        + judge
+        + scored,
+        "03_scale_up": len(p.ladder)
+        * (p.ladder_tokenizer_steps * per_tokenizer_step + p.ladder_transformer_steps * per_transformer_step + scored),
+        "04_evaluate": judge
+        + RIVAL_STEP_S * p.rival_steps
+        + PIXEL_KINDS * PIXEL_S * JUDGE_BATCH * p.pixel_steps
+        + p.autoregressive_steps * per_transformer_step
+        + scored
+        + SCORED_S * transformer * (p.generated + 10 * p.futures),
+    }.get(notebook, 0.0)
+
+
+def _sizes(p: Parameters) -> tuple[float, float]:
+    """How many times the work of a `compact` clip in a `nano` tokenizer and transformer this one's is."""
+    (tokenizer, transformer), (small, little) = p.recipe().models(p.world()), Parameters().recipe().models(Parameters().world())
+    voxels = _product(p.world().shape[:3]) / _product(Parameters().world().shape[:3])
+    channels = (tokenizer.base_channels / small.base_channels) ** 2
+    weights = transformer.layers * transformer.width**2 / (little.layers * little.width**2)
+    return voxels * channels, transformer.length / little.length * weights
+
+
+def _product(sizes: tuple[int, ...]) -> float:
+    frames, height, width = sizes
+    return float(frames * height * width)

@@ -1,0 +1,24 @@
+"""What more than one folder of tests needs."""
+
+import fcntl
+import subprocess
+import sys
+
+import pytest
+from trajvit.running.places import NOTEBOOKS
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory, worker_id):
+    """The shipped smoke run, end to end, as a user starts it; made once, whichever process of the tests asks first."""
+    base = tmp_path_factory.getbasetemp()
+    out = (base if worker_id == "master" else base.parent) / "smoke-run" / "smoke"
+    out.parent.mkdir(exist_ok=True)
+    with open(out.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (made := out.parent / "made").exists():
+            command = [sys.executable, "-m", "trajvit", "run", str(NOTEBOOKS / "params" / "smoke.yaml"), "--out", str(out)]
+            ended = subprocess.run(command, capture_output=True, text=True)
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            made.touch()
+    return out

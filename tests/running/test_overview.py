@@ -1,0 +1,99 @@
+"""Runs beside each other: the page of all of them, and that of two."""
+
+import json
+import re
+
+import yaml
+from trajvit.evaluation.measure import Metric, record
+from trajvit.running import comparison
+from trajvit.running.cli import main
+from trajvit.running.manifest import Manifest, NotebookState
+from trajvit.running.parameters import Parameters
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>=cmd|calc'
+
+
+def made(folder, error_px: float, ci95=None, state="done", notebook="04_evaluate", **values):
+    parameters = Parameters(**values)
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters.model_dump(mode="json")))
+    manifest = Manifest(folder.name, "p.yaml", parameters.seed, [NotebookState(notebook, state, 3.0)], state, seconds=3.0)
+    manifest.curve = [3.0, 2.0, 1.5]
+    manifest.write(folder)
+    record(folder, notebook, {"prediction": {"centre_error_px": Metric(value=error_px, unit="px", ci95=ci95)}})
+    return folder
+
+
+def test_the_index_tells_of_all_runs_also_of_those_in_sweeps_and_of_those_it_cannot_read(tmp_path, capsys):
+    made(tmp_path / "good", 1.25, (1.2, 1.3))
+    made(tmp_path / "sweep" / "seed=1", 2.5, state="failed", notebook="02_validate_magvit")
+    old = made(tmp_path / "old", 3.0)
+    (old / "manifest.json").write_text(json.dumps({"run_id": "old", "state": "done"}))
+    (made(tmp_path / "damaged", 3.0) / "manifest.json").write_text('{"format": 2, "run_id": 3')
+    assert main(["index", str(tmp_path)]) == 0
+    page = (tmp_path / "index.html").read_text()
+    assert 'href="good/index.html">good' in page and "1.25" in page and "1.2 to 1.3" in page and ">DONE<" in page
+    assert 'href="sweep/seed%3D1/index.html">sweep/seed=1' in page and ">FAILED<" in page and "<td>val</td>" in page
+    assert "holds a run of format 1, and this trajvit reads 2" in page and "manifest.json is damaged" in page
+    assert page.count("<polyline") == 2 and "from 3 to 1.5" in page
+    assert main(["index", str(tmp_path / "nowhere")]) == 2 and "is no folder" in capsys.readouterr().err
+
+
+def test_a_run_whose_process_is_gone_is_shown_as_interrupted(tmp_path):
+    folder = made(tmp_path / "killed", 1.0, state="running")
+    (folder / "_lock").mkdir()
+    import socket
+
+    (folder / "_lock" / "run").write_text(json.dumps({"host": socket.gethostname(), "pid": 2**30}))
+    assert main(["index", str(tmp_path)]) == 0
+    assert ">INTERRUPTED<" in (tmp_path / "index.html").read_text()
+
+
+def test_two_runs_are_compared_and_only_clear_differences_are_called_so(tmp_path, capsys):
+    a = made(tmp_path / "a", 3.0, (2.8, 3.2), learning_rate=0.001)
+    b = made(tmp_path / "b", 2.0, (1.9, 2.1), learning_rate=0.01)
+    c = made(tmp_path / "c", 2.9, (2.7, 3.1))
+    page = tmp_path / "compare.html"
+    assert main(["compare", str(a), str(b), "--out", str(page)]) == 0
+    text, told = page.read_text(), capsys.readouterr().out
+    assert "better" in told and str(page) in told and "better in 1 and worse in 0" in text and ">-1<" in text
+    differs = text[text.index("What-differs") : text.index('id="Figures"')]
+    assert "learning_rate" in differs and "0.001" in differs and "transformer_steps" not in differs
+    assert main(["compare", str(b), str(a), "--out", str(page)]) == 0 and ">worse</span>" in page.read_text()
+    assert main(["compare", str(a), str(c), "--out", str(page)]) == 0 and "no clear difference" in page.read_text()
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path, capsys):
+    good = made(tmp_path / "good", 1.0)
+    val = made(tmp_path / "val", 1.0, notebook="02_validate_magvit")
+    old = made(tmp_path / "old", 1.0)
+    (old / "manifest.json").write_text("{}")
+    for other, says in ((val, "has figures of val clips"), (old, "holds a run of format 1"), (tmp_path / "no", "is no run")):
+        assert main(["compare", str(good), str(other), "--out", str(tmp_path / "page.html")]) == 2
+        said = capsys.readouterr().err
+        assert says in said and said.count("\n") == 1 and not (tmp_path / "page.html").exists()
+    assert main(["run", "notebooks/params/smoke.yaml", "--out", str(old)]) == 2
+    assert "holds a run of format 1" in capsys.readouterr().err
+
+
+def test_what_runs_say_of_themselves_is_never_part_of_a_page(tmp_path, monkeypatch):
+    """A manifest may come from a bucket; whatever is written in it, it is text."""
+    folder = made(tmp_path / "run", 1.0, (0.9, 1.1))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in ("run_id", "parameters_file", "state", "started", "host", "machine"):
+        manifest[name] = HOSTILE
+    manifest["git"] = {"commit": HOSTILE, "dirty": False}
+    manifest["versions"] = {HOSTILE: HOSTILE}
+    manifest["notebooks"] = [{"name": HOSTILE, "state": HOSTILE, "seconds": 1.0, "error": HOSTILE}]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "params.yaml").write_text(yaml.safe_dump(dict.fromkeys(("samples", "format", "variety", HOSTILE), HOSTILE)))
+    metrics = {"04_evaluate": {HOSTILE: {HOSTILE: Metric(value=1, unit=HOSTILE, ci95=(0, 1)).model_dump(mode="json")}}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    other = made(tmp_path / HOSTILE.replace("/", "∕"), 1.0)
+    (other / "metrics.json").write_text(json.dumps(metrics))
+    monkeypatch.setattr(comparison, "RUNS", tmp_path / "runs")
+    assert main(["index", str(tmp_path)]) == 0 and main(["compare", str(folder), str(other)]) == 0
+    (page,) = (tmp_path / "runs").iterdir()
+    for text in (page.read_text(), (tmp_path / "index.html").read_text()):
+        assert "&lt;script&gt;" in text and "<img" not in text
+        assert re.findall(r"<script[^>]*>", text) == ["<script>"], "our own"

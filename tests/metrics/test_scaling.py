@@ -20,6 +20,7 @@ def test_a_power_law_is_found_and_continued():
     assert low < law.at(100_000) < high
     low, high = law.gain_ci95(30_000, 100_000)
     assert 0 < low < law.at(30_000) - law.at(100_000) < high
+    assert fit_scaling_law(SIZES, errors(lambda n: 30 * n**-0.3), limit=0.9).at(10**9) == 0.9
 
 
 def test_a_floor_is_found_where_the_errors_bend():

@@ -111,6 +111,11 @@ def judge_rung(plan: Plan, before: Sequence[Rung], speed: Mapping[str, float] | 
     return RungGate(plan, (_learnt(before), _gain(plan, before), _in_time(plan, speed, spent, budget)))
 
 
+def already_trained(plan: Plan) -> RungGate:
+    """The gate of a rung whose training is there: it costs nothing."""
+    return RungGate(plan, (Reason("worth its time", "trained already", True),))
+
+
 def _learnt(before: Sequence[Rung]) -> Reason:
     asked = "the rung before is ahead of the best simple answer"
     if not before:
@@ -151,7 +156,8 @@ def _time(hours: float) -> str:
 
 def law_of(rungs: Sequence[Rung], name: str) -> ScalingLaw:
     """The scaling law of an error through two rungs or more of one compute."""
-    return fit_scaling_law(np.array([rung.plan.samples for rung in rungs]), np.stack([rung.errors[name] for rung in rungs]))
+    samples, errors = np.array([rung.plan.samples for rung in rungs]), np.stack([rung.errors[name] for rung in rungs])
+    return fit_scaling_law(samples, errors, rungs[0].metrics[name].limit or 0.0)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ FLOORS = np.linspace(0.0, 0.99, 100)  # as shares of the smallest error
 
 @dataclass(frozen=True)
 class ScalingLaw:
-    """error(N) = floor + amount N^-exponent, as fitted to the errors and to each of R bootstrap resamples of the clips.
+    """error(N) = floor + amount N^-exponent, as fitted to the errors and to each of R bootstrap resamples of the clips, but
+    never below `limit`, the best that can be reached.
 
     `resamples` (R, 3) are floor, amount and exponent of each. `doubts` say why the law is not determined; there are none
     where it is. The resamples know how the choice of clips scatters an error, not how another training's seed would.
@@ -27,6 +28,7 @@ class ScalingLaw:
     amount: float
     exponent: float
     resamples: Float[np.ndarray, "R 3"]
+    limit: float
     doubts: tuple[str, ...]
 
     @property
@@ -40,7 +42,7 @@ class ScalingLaw:
 
     def at(self, samples: int) -> float:
         """The error expected of so many samples."""
-        return self.floor + self.amount * samples**-self.exponent
+        return max(self.floor + self.amount * samples**-self.exponent, self.limit)
 
     def ci95_at(self, samples: int) -> tuple[float, float]:
         """The 95 % interval of that error."""
@@ -54,16 +56,18 @@ class ScalingLaw:
 
     def _resampled_at(self, samples: int) -> Float[np.ndarray, " R"]:
         floor, amount, exponent = self.resamples.T
-        return floor + amount * samples**-exponent
+        return np.maximum(floor + amount * samples**-exponent, self.limit)
 
     def __str__(self) -> str:
         floor = f"{self.floor:.3g} + " if self.floor else ""
         low, high = self.exponent_ci95
-        said = f"error = {floor}{self.amount:.3g} N^-{self.exponent:.2g} (exponent {low:.2g} to {high:.2g})"
+        said = f"error = {floor}{self.amount:.3g} N^{0.0 - self.exponent:.2g} (exponent {0.0 - high:.2g} to {0.0 - low:.2g})"
         return said + (f"; not determined: {'; '.join(self.doubts)}" if self.doubts else "")
 
 
-def fit_scaling_law(samples: Int[np.ndarray, " K"], errors: Float[np.ndarray, "K N"], seed: int = 0) -> ScalingLaw:
+def fit_scaling_law(
+    samples: Int[np.ndarray, " K"], errors: Float[np.ndarray, "K N"], limit: float = 0.0, seed: int = 0
+) -> ScalingLaw:
     """Fit a law to the errors of N clips under models trained on K >= 2 numbers of samples, the same clips for each.
 
     A plain power law, unless that misses a measured error by more than its 95 % interval and one with a floor does not.
@@ -80,7 +84,7 @@ def fit_scaling_law(samples: Int[np.ndarray, " K"], errors: Float[np.ndarray, "K
     if not fits:  # the simpler of two that miss
         floors = FLOORS[:1]
         floor, amount, exponent = _fit(samples, measured[None], floors)[0]
-    law = ScalingLaw(float(floor), float(amount), float(exponent), _fit(samples, resampled, floors), ())
+    law = ScalingLaw(float(floor), float(amount), float(exponent), _fit(samples, resampled, floors), limit, ())
     return ScalingLaw(**vars(law) | {"doubts": tuple(_doubts(law, len(samples), fits))})
 
 

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from mpl_toolkits.mplot3d import Axes3D
 
 from trajvit.evaluation.ladder import EQUAL, ERRORS, FULL, Ladder
@@ -257,6 +258,8 @@ def ladder(climbed: Ladder) -> Figure:
     """Errors, both axes logarithmic, and accuracy against the number of training clips: the curves of equal and of full
     compute with 95 % intervals, the law through each, and what is reached by simple answers and at best."""
     rungs = climbed.rungs
+    if not rungs:
+        return plt.figure(figsize=(4, 1), label="no rung was climbed")
     samples = sorted({rung.plan.samples for rung in rungs})
     beyond = np.unique(np.geomspace(samples[0], max(plan.samples for plan in climbed.further), 40).astype(int))
     figure, axes = plt.subplots(1, len(rungs[0].metrics), figsize=(4.2 * len(rungs[0].metrics), 3.6))
@@ -287,5 +290,8 @@ def ladder(climbed: Ladder) -> Figure:
             axis.set_ylim(0, 1.03)
         else:
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("")
         axis.legend(fontsize=7)
     return figure

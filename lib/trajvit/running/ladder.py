@@ -8,7 +8,19 @@ import torch
 from trajvit.datasets.folders import open_folder
 from trajvit.datasets.progress import Listener, silent, watch
 from trajvit.datasets.store import Dataset
-from trajvit.evaluation.ladder import EQUAL, FULL, FURTHER, Ladder, Limits, Plan, Rung, judge_rung, score_rung, steps_at
+from trajvit.evaluation.ladder import (
+    EQUAL,
+    FULL,
+    FURTHER,
+    Ladder,
+    Limits,
+    Plan,
+    Rung,
+    already_trained,
+    judge_rung,
+    score_rung,
+    steps_at,
+)
 from trajvit.evaluation.oracle import accuracy_by_frames, oracle
 from trajvit.magvit.tasks import given_frames
 from trajvit.running import prices
@@ -44,11 +56,11 @@ def climb(parameters: Parameters, dataset: Dataset, val: Dataset, on_progress: L
             if again:
                 rungs.append(replace(again, plan=plan))
                 continue
-            spent = sum(rung.hours for rung in _trained(rungs))
-            gates.append(judge_rung(plan, before, speed, spent, parameters.ladder_hours))
+            out, spent = rung_folder(parameters, plan), sum((rung.hours for rung in _trained(rungs)), 0.0)
+            there = (out / "training.json").exists()
+            gates.append(already_trained(plan) if there else judge_rung(plan, before, speed, spent, parameters.ladder_hours))
             if parameters.enforce_gate and gates[-1].verdict == "NO-GO":
                 break
-            out = rung_folder(parameters, plan)
             steps = {"tokenizer_steps": plan.tokenizer_steps, "transformer_steps": plan.transformer_steps}
             recipe = Recipe(**parameters.recipe().model_dump() | steps)
             model = train(recipe, dataset, out, samples, on_progress).model

@@ -62,10 +62,16 @@ def test_looking_changes_no_bit_of_the_weights_and_is_told_in_figures_and_pictur
     assert any(one.picture for one in heard) and heard[-1].figures
 
 
-def test_a_training_that_learns_nothing_is_named_in_the_record_the_widget_and_once_in_the_log(data, tmp_path, looked_at_often):
+def test_a_training_that_ends_in_black_is_named_in_the_record_the_widget_and_once_in_the_log(
+    data, tmp_path, looked_at_often, monkeypatch
+):
+    monkeypatch.setattr("trajvit.training.loop.LOG_EVERY", 10)
+    monkeypatch.setattr("trajvit.training.objectives.reconstruction_loss", lambda output, *_: output.square().mean())
+    recipe = Recipe(**TINY | {"tokenizer_steps": 40, "transformer_steps": 1}, learning_rate=0.04, tokenizer_light=0.0)
     with pytest.warns(UserWarning, match="blank output") as warned:
-        train(Recipe(**TINY, learning_rate=0.0, foreground_weight=0.0), data, tmp_path)
+        train(recipe, data, tmp_path)
     assert sum("blank output" in str(one.message) for one in warned) == 1
+    assert any("code collapse: " in str(one.message) for one in warned)  # black takes few codes
     record = told(tmp_path / "tokenizer")
     assert "WARNING blank output: foreground PSNR" in record["note"] and "try " in record["note"]
     gauge = Gauge()
@@ -74,7 +80,7 @@ def test_a_training_that_learns_nothing_is_named_in_the_record_the_widget_and_on
 
 
 def looks(held_out, learnt):
-    return [{"validation_loss": a, "training_loss": b} for a, b in zip(held_out, learnt, strict=True)]
+    return [{"validation_loss": float(a), "training_loss": float(b)} for a, b in zip(held_out, learnt, strict=True)]
 
 
 SOUND = {"foreground_psnr_db": 20.0, "blank_psnr_db": 6.0, "code_usage": 0.4}

@@ -19,7 +19,7 @@ from trajvit.training.health import ailments
 from trajvit.training.peak import matmul_peak
 
 LOOKING_SHARE = 0.03  # of a training's time that looks may take
-FIRST_LOOK_S = 0.5  # what the first is expected to take
+FIRST_LOOK_S = 2.0  # what the first is expected to take
 PEAK_SIDE, PEAK_PERIOD_S = 1024, 0.1
 Clips = UInt8[np.ndarray, "N T H W C"]
 
@@ -80,7 +80,7 @@ class Journal:
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
             torch.manual_seed(0)
             seen = self.look(model)
-        self.looks.append(seen.figures)
+        self.looks.append(seen.figures | {"looked_at_step": float(done)})
         if not self.peak_gflops:
             self.flops_a_sample = seen.flops_a_sample
             self.peak_gflops = matmul_peak(PEAK_SIDE, PEAK_PERIOD_S, device.type) if self.flops_a_sample else 0.0

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import Folder
@@ -16,8 +16,8 @@ PERIOD_S, PICTURE_EVERY_S, STALLED_S = 0.5, 2.0, 10.0
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: `done` of `total` `unit`s, `rate` a second, `eta_s` seconds to go, `state`, a free `note`, and a GIF of
-    the newest result (empty where there is none)."""
+    """One report: `done` of `total` `unit`s, `rate` a second, `eta_s` seconds to go, `state`, a free `note`, a GIF of the
+    newest result (empty where there is none), named `figures`, and `pictures`, the names of files that lie beside it."""
 
     work: str
     state: str
@@ -28,6 +28,8 @@ class Progress:
     eta_s: float | None
     note: str = ""
     picture: bytes = b""
+    figures: dict[str, float] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         share = 100 * self.done // max(self.total, 1)
@@ -67,6 +69,8 @@ class Telling:
         self.folder = folder and folder.impatient()
         self.first = self.done = done
         self.state, self.note, self.picture, self._shown = "running", "", b"", b""
+        self.figures: dict[str, float] = {}
+        self.pictures: dict[str, str] = {}
         self.started, self.pictured = time.monotonic(), -PICTURE_EVERY_S
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._beat, name=f"progress of {work}", daemon=True)
@@ -115,7 +119,8 @@ class Telling:
         """The current report."""
         rate = (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
         eta = (self.total - self.done) / rate if rate > 0 else None
-        return Progress(self.work, self.state, self.done, self.total, self.unit, rate, eta, self.note, self.picture)
+        counted = self.work, self.state, self.done, self.total, self.unit, rate, eta
+        return Progress(*counted, self.note, self.picture, self.figures, self.pictures)
 
     def _tell(self) -> None:
         self.listener(self.now())

@@ -1,4 +1,4 @@
-"""A small moving picture of one clip."""
+"""Small pictures of clips: one that moves, and one that shows all frames."""
 
 import io
 
@@ -18,4 +18,14 @@ def thumbnail(frames: UInt8[np.ndarray, "T H W C"]) -> bytes:
     pictures = [Image.fromarray(frame.squeeze(-1) if frame.shape[-1] == 1 else frame).resize(size, 0) for frame in frames]
     buffer = io.BytesIO()
     pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0)
+    return buffer.getvalue()
+
+
+def film_strip(clips: UInt8[np.ndarray, "N T H W C"]) -> bytes:
+    """A clip a row, a frame a column, as a PNG."""
+    from PIL import Image
+
+    sheet = np.concatenate([np.concatenate(list(clip), axis=1) for clip in clips])
+    buffer = io.BytesIO()
+    Image.fromarray(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet).save(buffer, "PNG")
     return buffer.getvalue()

@@ -19,6 +19,11 @@ def bootstrap_ci95(values: Float[np.ndarray, " N"], seed: int = 0) -> tuple[floa
     return float(low), float(high)
 
 
+def resampled_means(values: Float[np.ndarray, "K N"], seed: int = 0) -> Float[np.ndarray, "R K"]:
+    """The means of K rows of values of the same N clips in each bootstrap resample of the clips."""
+    return _resamples(values.shape[1], seed) @ values.T / values.shape[1]
+
+
 @lru_cache(maxsize=2)
 def _resamples(size: int, seed: int) -> Float[np.ndarray, "resamples N"]:
     """How often each of `size` values is drawn in each resample: kept, since one evaluation asks for it a hundred times."""

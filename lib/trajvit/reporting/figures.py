@@ -4,9 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from mpl_toolkits.mplot3d import Axes3D
 
-from trajvit.evaluation.ladder import Rung
+from trajvit.evaluation.ladder import EQUAL, ERRORS, FULL, Ladder
 from trajvit.evaluation.measure import Metric
 from trajvit.metrics.calibration import Coverage, Reliability
 from trajvit.metrics.lawfulness import Lawfulness
@@ -253,20 +254,44 @@ def lawful_paths(
     return figure
 
 
-def ladder(rungs: list[Rung]) -> Figure:
-    """Each of a rung's metrics against the number of training clips, with 95 % intervals."""
-    samples = [rung.samples for rung in rungs]
-    names = list(rungs[0].metrics)
-    figure, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 2.8))
-    for axis, name in zip(axes, names, strict=True):
-        metrics = [rung.metrics[name] for rung in rungs]
-        value = np.array([metric.value for metric in metrics])
-        spread = np.abs(np.array([metric.ci95 for metric in metrics]).T - value)
-        axis.errorbar(samples, value, yerr=spread, fmt="o-", capsize=3, color=MAGVIT_COLOUR, label="MAGVIT")
-        for (baseline, level), colour in zip(metrics[-1].baselines.items(), BASELINE_COLOURS, strict=False):
+def ladder(climbed: Ladder) -> Figure:
+    """Errors, both axes logarithmic, and accuracy against the number of training clips: the curves of equal and of full
+    compute with 95 % intervals, the law through each, and what is reached by simple answers and at best."""
+    rungs = climbed.rungs
+    if not rungs:
+        return plt.figure(figsize=(4, 1), label="no rung was climbed")
+    samples = sorted({rung.plan.samples for rung in rungs})
+    beyond = np.unique(np.geomspace(samples[0], max(plan.samples for plan in climbed.further), 40).astype(int))
+    figure, axes = plt.subplots(1, len(rungs[0].metrics), figsize=(4.2 * len(rungs[0].metrics), 3.6))
+    for axis, (name, metric) in zip(axes, rungs[0].metrics.items(), strict=True):
+        for compute, colour, marker in ((EQUAL, COLOURS[1], "s"), (FULL, MAGVIT_COLOUR, "o")):
+            some = climbed.at(compute)
+            law = climbed.law(compute, name) if name in ERRORS else None
+            if law is not None:
+                low, high = np.array([law.ci95_at(int(size)) for size in beyond]).T
+                style = "-" if law.determined else ":"
+                axis.plot(beyond, [law.at(int(size)) for size in beyond], style, color=colour, linewidth=0.9)
+                axis.fill_between(beyond, low, high, color=colour, alpha=0.12, linewidth=0)
+            x, metrics = [rung.plan.samples for rung in some], [rung.metrics[name] for rung in some]
+            value = np.array([one.value for one in metrics])
+            spread = np.abs(np.array([one.ci95 for one in metrics]).reshape(-1, 2).T - value)
+            joined = "" if law is not None else "-"
+            axis.errorbar(
+                x, value, yerr=spread, fmt=marker + joined, capsize=3, markersize=4, color=colour, label=f"{compute} compute"
+            )
+        for (baseline, level), colour in zip(metric.baselines.items(), BASELINE_COLOURS, strict=False):
             axis.axhline(level, color=colour, linestyle="--", linewidth=1, label=baseline.replace("_", " "))
-        axis.set(xscale="log", xlabel="training clips", title=name.replace("_", " "), xticks=samples, xticklabels=samples)
+        if metric.limit is not None:
+            axis.axhline(metric.limit, color="black", linewidth=1, label="limit")
+        axis.set(xscale="log", xlabel="training clips", title=f"{name.replace('_', ' ')}", xticks=samples)
+        axis.set_xticklabels([f"{size:,}" for size in samples])
         axis.minorticks_off()
-        axis.set_ylim(bottom=0)
+        if metric.more_is_better:
+            axis.set_ylim(0, 1.03)
+        else:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("")
         axis.legend(fontsize=7)
     return figure

@@ -8,7 +8,7 @@ from trajvit.evaluation.ablations import Ablated
 from trajvit.evaluation.costs import Cost
 from trajvit.evaluation.gate import Row
 from trajvit.evaluation.headlines import Headline
-from trajvit.evaluation.ladder import Rung
+from trajvit.evaluation.ladder import Ladder, Rung, RungGate
 from trajvit.evaluation.measure import Metric, Metrics
 
 
@@ -103,15 +103,52 @@ def gate_table(rows: Sequence[Row]) -> Table:
 
 
 def ladder_table(rungs: Sequence[Rung]) -> Table:
-    """One row a rung: its metrics with their intervals."""
+    """One row a rung: what its training took, and its metrics with their intervals and limits."""
+    metrics = rungs[0].metrics if rungs else {}
+    limits = [f" (limit {_figure(metric.limit)})" if metric.limit is not None else "" for metric in metrics.values()]
+    names = [f"{name.replace('_', ' ')}{limit}" for name, limit in zip(metrics, limits, strict=True)]
     rows = [
         [
-            str(rung.samples),
-            *(f"{metric.value:.3g} ({metric.ci95[0]:.3g} to {metric.ci95[1]:.3g})" for metric in rung.metrics.values()),
+            f"{rung.plan.samples:,}",
+            rung.plan.compute,
+            f"{rung.plan.tokenizer_steps:,} + {rung.plan.transformer_steps:,}",
+            _duration(3600 * rung.hours),
+            *(
+                f"{_figure(metric.value)} ({_figure(metric.ci95[0])} to {_figure(metric.ci95[1])})"
+                for metric in rung.metrics.values()
+            ),
         ]
         for rung in rungs
     ]
-    return Table(["training clips", *(name.replace("_", " ") for name in rungs[0].metrics)], rows)
+    return Table(["training clips", "compute", "steps", "trained for", *names], rows)
+
+
+def rung_gates_table(gates: Sequence[RungGate]) -> Table:
+    """One row a condition of a rung's gate: what was asked, what was found."""
+    cells = [
+        [str(gate.plan) if reason is gate.reasons[0] else "", reason.asked, reason.found, "GO" if reason.met else "NO-GO"]
+        for gate in gates
+        for reason in gate.reasons
+    ]
+    return Table(["before", "asked for", "found", "verdict"], cells, verdict_column=3)
+
+
+def sizes_table(ladder: Ladder) -> Table:
+    """One row a size above the top rung: what it is expected to give, how long it takes and what it costs."""
+    rows = [
+        [
+            f"{size.plan.samples:,}",
+            f"{size.plan.tokenizer_steps:,} + {size.plan.transformer_steps:,}",
+            f"{_figure(size.error)} px ({_figure(size.ci95[0])} to {_figure(size.ci95[1])})",
+            f"{size.gain_ci95[0]:.2g} to {size.gain_ci95[1]:.2g} px",
+            _duration(3600 * size.hours),
+            _dollars(size.dollars),
+            "recommended" if size == ladder.recommended else "",
+        ]
+        for size in ladder.sizes
+    ]
+    price = f"on a {ladder.machine} at ${ladder.dollars_per_hour:.3f} an hour"
+    return Table(["training clips", "steps", "prediction error expected", "gain", "training here", price, ""], rows)
 
 
 def ablations_table(rows: Sequence[Ablated]) -> Table:

@@ -1,10 +1,8 @@
 """How fast MAGVIT learns and decodes here, each figure beside what the machine or the other way of decoding gives."""
 
 import time
-from collections.abc import Callable
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from trajvit.datasets.loading import ClipSet
 from trajvit.magvit.autoregressive import AutoregressiveTransformer
@@ -15,6 +13,7 @@ from trajvit.magvit.tokenizer import Tokenizer
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.training.loop import FitConfig, Training
 from trajvit.training.objectives import MaskedModelling, Reconstruction
+from trajvit.training.peak import flops, matmul_peak, seconds_a_call
 from trajvit.training.recipe import Recipe
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.film import film
@@ -55,8 +54,8 @@ def bench_train(sizes: tuple[str, ...] = ("nano", "small"), period_s: float = PE
             ),
         ):
             training = Training(objective, FitConfig(steps=10**6, batch_size=batch, learning_rate=1e-3))
-            work = _flops(lambda training=training: training.step(0))
-            work -= sum(_flops(optimizer.step) for player in training.players for optimizer in player.optimizers)
+            work = flops(lambda training=training: training.step(0))
+            work -= sum(flops(optimizer.step) for player in training.players for optimizer in player.optimizers)
             seconds = seconds_a_call(lambda training=training: training.step(1), period_s)
             result[f"{size}_{stage}_samples_per_s"] = batch / seconds
             result[f"{size}_{stage}_gflops"] = work / seconds / 1e9
@@ -92,29 +91,6 @@ def bench_decode(period_s: float = PERIOD_S) -> dict[str, float]:
             result[f"{length}_tokens_batch_{batch}_over_cached"] = seconds["cached"] / seconds["12_steps"]
             result[f"{length}_tokens_batch_{batch}_over_uncached"] = seconds["uncached"] / seconds["12_steps"]
     return {name: float(f"{value:.4g}") for name, value in result.items()}
-
-
-def _flops(work: Callable[[], object]) -> int:
-    """The floating-point operations of the products and convolutions of a call."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
-def matmul_peak(side: int = 2048) -> float:
-    """GFLOP/s of a bfloat16 product of two square matrices."""
-    a, b = torch.randn(2, side, side).to(torch.bfloat16)
-    return 2 * side**3 / seconds_a_call(lambda: a @ b, 1.0) / 1e9
-
-
-def seconds_a_call(work: Callable[[], object], period_s: float) -> float:
-    """The seconds of a call, over at least `period_s`, after one to warm up."""
-    work()
-    calls, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < period_s or not calls:
-        work()
-        calls += 1
-    return elapsed / calls
 
 
 def _cached_seconds(model: AutoregressiveTransformer, label) -> float:

@@ -39,8 +39,9 @@ class Parameters(Recipe):
     generated: int = Field(16, ge=4, description="clips generated for scoring")
     enforce_gate: bool = Field(False, description="does a NO-GO stop the run")
     ladder: tuple[int, ...] = Field((16, 32), min_length=1, description="numbers of training clips, ascending")
-    ladder_tokenizer_steps: int = Field(8, ge=1)
-    ladder_transformer_steps: int = Field(8, ge=1)
+    ladder_tokenizer_steps: int = Field(8, ge=1, description="of each rung at equal compute; at full they grow to the run's")
+    ladder_transformer_steps: int = Field(8, ge=1, description="likewise")
+    ladder_hours: float = Field(1.0, gt=0, description="training that the ladder's gates let it take in all")
 
     @model_validator(mode="after")
     def _whole_plan_is_possible(self):

@@ -31,7 +31,7 @@ from trajvit.metrics.centres import Balls
 from trajvit.running.parameters import Parameters
 from trajvit.running.places import place
 from trajvit.settings import InputError
-from trajvit.training.recipe import Recipe, Trained, train
+from trajvit.training.recipe import Trained, train
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.streams import SPLITS
 
@@ -128,13 +128,6 @@ def described(checkpoint: str) -> list[str]:
         changes += [f"variety={data['world']['variety']}", f"seed={data['seed']}", f"samples={data['samples']}"]
     kind = "-".join(change.partition("=")[2] for change in changes[1:])
     return [*changes, f"data_dir=data/evaluation/{kind}"]
-
-
-def train_rung(parameters: Parameters, dataset: Dataset, samples: int, on_progress: Listener = silent) -> Trained:
-    """MAGVIT trained on the first `samples` clips of `dataset`, at the ladder's compute."""
-    steps = {"tokenizer_steps": parameters.ladder_tokenizer_steps, "transformer_steps": parameters.ladder_transformer_steps}
-    recipe = Recipe(**parameters.recipe().model_dump() | steps)
-    return train(recipe, dataset, parameters.run / "ladder" / str(samples), samples, on_progress)
 
 
 def independent_judge(parameters: Parameters, dataset: Dataset, on_progress: Listener = silent) -> VideoClassifier:

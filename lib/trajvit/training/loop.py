@@ -1,6 +1,7 @@
 """One training loop for every model: accelerate, AdamW and Muon, warm-up and cosine, clipping, EMA, checkpoints, resume."""
 
 import math
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from trajvit.datasets.progress import Listener, Telling, silent
 from trajvit.settings import Settings
 from trajvit.training.checkpoints import load_newest, save_checkpoint
 from trajvit.training.interruption import Held
+from trajvit.training.journal import Journal, Look
 from trajvit.training.muon import Muon
 
 LOG_EVERY = 10
@@ -217,13 +219,15 @@ def fit(
     identity: dict,
     out: Path,
     on_progress: Listener = silent,
+    look: Callable[[nn.Module], Look] | None = None,
 ) -> Fitted:
     """Train `objective.model` for `config.steps` steps.
 
     Checkpoints, TensorBoard scalars and progress go to `out`. Called again with the same arguments it continues at
     the newest checkpoint, or returns at once when training is finished. `identity` says in JSON what is trained on
     what; raises `InputError` when `out` holds another training, `TrainingDiverged` when the loss is not finite. SIGINT and
-    SIGTERM end it with `KeyboardInterrupt` after the step under way, whose checkpoint is written first.
+    SIGTERM end it with `KeyboardInterrupt` after the step under way, whose checkpoint is written first. `look` says how the
+    averaged model does, now and then, and changes nothing.
     """
     training = Training(objective, config)
     identity = {"fit": config.model_dump(mode="json"), **identity}
@@ -236,6 +240,7 @@ def fit(
 
     writer = SummaryWriter(out / "tensorboard", purge_step=first)
     telling = Telling(f"train {name}", config.steps, "steps", open_folder(out), on_progress, done=first)
+    journal = Journal(telling, writer, telling.folder, config.batch_size, look)
     with closing(writer), telling, Held() as held:
         for step in range(first, config.steps):
             measured = training.step(step)
@@ -247,7 +252,7 @@ def fit(
                     writer.add_scalar(key, value, done)
                 for key, value in ({"step": float(done)} | scalars).items():
                     history.setdefault(key, []).append(value)
-                telling.advance(done, note=f"loss {scalars['loss']:.4g}")
+                journal.tell(done, scalars, training.ema.ema_model)
             if done % config.checkpoint_every == 0 or done == config.steps or held.received:
                 save_checkpoint(out / "checkpoints", done, {"step": done, "history": history} | training.state(), identity)
             if held.received:

@@ -22,10 +22,12 @@ from trajvit.magvit.tasks import TASKS
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import Settings
+from trajvit.training.looks import held_out, look_at_tokenizer, look_at_transformer
 from trajvit.training.loop import FitConfig, Fitted, fit
 from trajvit.training.objectives import COMMIT_PARTS, Fooling, MaskedModelling, Naming, Perceptual, Reconstruction, Telling
 from trajvit.worlds.config import ClipShape
 from trajvit.worlds.families import NAMES
+from trajvit.worlds.film import Clips
 
 
 class Recipe(Settings):
@@ -99,8 +101,9 @@ def train(
     tokenizer_config, transformer_config = recipe.models(dataset.config.world)
     clips = load_clips(dataset, samples)
     data = dataset.origin(len(clips))
-    tokenizer = train_tokenizer(recipe, tokenizer_config, clips, data, root, on_progress)
-    transformer = train_transformer(recipe, transformer_config, tokenizer.model, clips, data, root, on_progress)
+    val = held_out(dataset)
+    tokenizer = train_tokenizer(recipe, tokenizer_config, clips, data, root, on_progress, val)
+    transformer = train_transformer(recipe, transformer_config, tokenizer.model, clips, data, root, on_progress, val)
     model = MAGVIT(tokenizer.model, transformer.model, NAMES)
     model.save_pretrained(root)
     history = {"tokenizer": tokenizer.history, "transformer": transformer.history}
@@ -109,9 +112,16 @@ def train(
 
 
 def train_tokenizer(
-    recipe: Recipe, config: TokenizerConfig, clips: ClipSet | ClipStream, data: dict, root: Path, on_progress: Listener
+    recipe: Recipe,
+    config: TokenizerConfig,
+    clips: ClipSet | ClipStream,
+    data: dict,
+    root: Path,
+    on_progress: Listener,
+    val: Clips | None = None,
 ) -> Fitted:
-    """The first stage: inflated from an image tokenizer and judged by critics, where the recipe asks for them."""
+    """The first stage: inflated from an image tokenizer and judged by critics, where the recipe asks for them; looked at on
+    `val`, where there are such clips."""
     identity = {"data": data, "recipe": recipe.of_tokenizer(), "tokenizer": config.model_dump(mode="json")}
     rate = recipe.learning_rate / 2
     torch.manual_seed(recipe.seed)
@@ -150,6 +160,7 @@ def train_tokenizer(
         identity,
         root / "tokenizer",
         on_progress,
+        val and look_at_tokenizer(val, clips, recipe.foreground_weight),
     )
 
 
@@ -161,8 +172,9 @@ def train_transformer(
     data: dict,
     root: Path,
     on_progress: Listener,
+    val: Clips | None = None,
 ) -> Fitted:
-    """The second stage, on the tokens of the first."""
+    """The second stage, on the tokens of the first; looked at on `val`, where there are such clips."""
     torch.manual_seed(recipe.seed)
     return fit(
         "transformer",
@@ -171,6 +183,7 @@ def train_transformer(
         {"data": data, "recipe": recipe.model_dump(mode="json"), "transformer": config.model_dump(mode="json")},
         root / "transformer",
         on_progress,
+        val and look_at_transformer(val, clips, tokenizer),
     )
 
 

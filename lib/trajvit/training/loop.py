@@ -21,6 +21,7 @@ from trajvit.settings import Settings
 from trajvit.training.checkpoints import load_newest, save_checkpoint
 from trajvit.training.interruption import Held
 from trajvit.training.muon import Muon
+from trajvit.training.spot import spot_watched
 
 LOG_EVERY = 10
 PRECISION = "bf16"
@@ -222,8 +223,8 @@ def fit(
 
     Checkpoints, TensorBoard scalars and progress go to `out`. Called again with the same arguments it continues at
     the newest checkpoint, or returns at once when training is finished. `identity` says in JSON what is trained on
-    what; raises `InputError` when `out` holds another training, `TrainingDiverged` when the loss is not finite. SIGINT and
-    SIGTERM end it with `KeyboardInterrupt` after the step under way, whose checkpoint is written first.
+    what; raises `InputError` when `out` holds another training, `TrainingDiverged` when the loss is not finite. SIGINT,
+    SIGTERM and the notice that a spot machine is taken back end it with `KeyboardInterrupt` after the step under way, whose checkpoint is written first.
     """
     training = Training(objective, config)
     identity = {"fit": config.model_dump(mode="json"), **identity}
@@ -236,7 +237,7 @@ def fit(
 
     writer = SummaryWriter(out / "tensorboard", purge_step=first)
     telling = Telling(f"train {name}", config.steps, "steps", open_folder(out), on_progress, done=first)
-    with closing(writer), telling, Held() as held:
+    with closing(writer), telling, Held() as held, spot_watched(held.ask):
         for step in range(first, config.steps):
             measured = training.step(step)
             done = step + 1
@@ -248,8 +249,9 @@ def fit(
                 for key, value in ({"step": float(done)} | scalars).items():
                     history.setdefault(key, []).append(value)
                 telling.advance(done, note=f"loss {scalars['loss']:.4g}")
-            if done % config.checkpoint_every == 0 or done == config.steps or held.received:
+            if done % config.checkpoint_every == 0 or done == config.steps or held.why:
                 save_checkpoint(out / "checkpoints", done, {"step": done, "history": history} | training.state(), identity)
-            if held.received:
-                raise KeyboardInterrupt
+            if held.why:
+                telling.advance(done)
+                raise KeyboardInterrupt(held.why)
     return Fitted(training.ema.ema_model.eval(), history)

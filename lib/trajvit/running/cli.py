@@ -179,9 +179,9 @@ def train_command(parameters: str, out: str, changes: tuple[str, ...]) -> int:
     with processes.first_here():
         data = make_data(settings, "train", say)
     train_magvit(settings, data, out, on_progress=say)
-    processes.leave()
     if not processes.number():
         print(f"{out}: trained")
+    processes.leave()
     return 0
 
 

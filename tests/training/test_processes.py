@@ -1,7 +1,6 @@
 """One training in two processes, which torchrun starts and gloo connects."""
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -22,14 +21,14 @@ LAUNCHED = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 SCRIPT = Path(__file__).with_name("one_of_many.py")
 
 
-def launched(*arguments: object, **environment: str) -> tuple[int, str]:
+def launched(*arguments: object) -> tuple[int, str]:
     ended = subprocess.run(
         [*LAUNCHED, SCRIPT, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=200,
-        env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     return ended.returncode, ended.stdout
 
@@ -46,15 +45,12 @@ def test_two_processes_interrupted_and_continued_learn_as_one_does(tmp_path, mon
     ]  # fmt: skip
     two, one = tmp_path / "two", tmp_path / "one"
     command = ("train", SMOKE, "--out", two, *(part for change in changes for part in ("--set", change)))
-    code, out = launched(*command, INTERRUPT="yes")
-    assert code != 0 and out.count("trajvit: interrupted; the same command continues") == 1, out
-    assert [path.name for path in (two / "tokenizer" / "checkpoints").iterdir()] == ["step_00000003.ckpt"], out
-    assert json.loads((two / "tokenizer" / "PROGRESS.json").read_text())["state"] == "interrupted"
-
     code, out = launched(*command)
-    assert code == 0 and out.count(": trained") == 1, out
+    assert code == 0 and out.count("trajvit: interrupted; the same command continues") == out.count(": trained") == 1, out
+    kept = sorted(path.name for path in (two / "tokenizer" / "checkpoints").iterdir())
+    assert kept == ["step_00000003.ckpt", "step_00000005.ckpt"]  # the first of them when one process was told to end
     assert len({(tmp_path / f"two-weights-{number}").read_text() for number in (0, 1)}) == 1
-    assert len(list((two / "transformer" / "tensorboard").iterdir())) == 1  # of the first process alone
+    assert len(list((two / "transformer" / "tensorboard").iterdir())) == 1  # the first process alone writes
 
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
     monkeypatch.setattr(loop, "precision_on", loop.precision_on)

@@ -159,11 +159,12 @@ def test_a_training_goes_on_on_another_device(data, tmp_path):
     assert train(Recipe(**TINY), data, tmp_path).history == first.history
 
 
-def test_a_batch_may_be_larger_than_the_data(data, tmp_path):
-    history = train(
-        Recipe(**TINY | {"tokenizer_batch": 40, "tokenizer_steps": 2, "transformer_steps": 2}), data, tmp_path
-    ).history
-    assert history["tokenizer"]["step"] == [2]
+def test_a_batch_larger_than_the_data_is_refused_before_any_work(data, tmp_path):
+    with pytest.raises(
+        InputError, match="transformer_batch = 17 is larger than the data, 16 clips: use at most 16, or more clips"
+    ):
+        train(Recipe(**TINY | {"transformer_batch": 17}), data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_trainings_in_one_folder_are_refused(data, tmp_path):

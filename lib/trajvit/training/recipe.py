@@ -22,7 +22,7 @@ from trajvit.magvit.quantizers import KINDS
 from trajvit.magvit.tasks import TASKS
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
-from trajvit.settings import Settings
+from trajvit.settings import InputError, Settings
 from trajvit.training import processes
 from trajvit.training.devices import Choice, pick_device
 from trajvit.training.loop import FitConfig, Fitted, fit
@@ -102,7 +102,7 @@ def train(
 
     Beside the weights and their config goes `training.json`, which says what they were trained on and how. Run again it
     continues where it stopped; a finished training is loaded, not repeated. Raises `InputError`, before any training, when
-    the clips do not fit the tokenizer, the device is not there, or `out` holds another training.
+    the clips do not fit the tokenizer, a batch is larger than the data, the device is not there, or `out` holds another training.
     """
     root = open_folder(out).place
     processes.join()
@@ -111,6 +111,11 @@ def train(
         processes.check_shares(getattr(recipe, name), name)
     tokenizer_config, transformer_config = recipe.models(dataset.config.world)
     clips = load_clips(dataset, samples)
+    for name in ("tokenizer_batch", "transformer_batch"):
+        if getattr(recipe, name) > len(clips):
+            raise InputError(
+                f"{name} = {getattr(recipe, name)} is larger than the data, {len(clips)} clips: use at most {len(clips)}, or more clips"
+            )
     data = dataset.origin(len(clips))
     tokenizer = train_tokenizer(recipe, tokenizer_config, clips, data, root, on_progress)
     transformer = train_transformer(recipe, transformer_config, tokenizer.model, clips, data, root, on_progress)

@@ -101,7 +101,7 @@ def test_the_three_parts_of_the_loss_share_out_all_positions():
     torch.manual_seed(0)
     tokens, shown = torch.randint(0, 1000, (500, 64)), torch.randint(0, 1000, (500, 64))
     inside = torch.rand(500, 64) < 0.5
-    masked = commit_mask(tokens, shown, inside, MASK, torch.zeros(500, dtype=torch.bool))
+    masked = commit_mask(tokens, shown, inside, MASK, torch.zeros(500, dtype=torch.bool), torch.rand(500, 65))
     parts = torch.stack([masked.refine, masked.mask, masked.reconstruct])
     assert (parts.sum(0) == 1).all()
     assert torch.equal(masked.tokens[masked.refine], shown[masked.refine]) and inside[masked.refine].all()
@@ -113,7 +113,7 @@ def test_every_sample_draws_its_own_mask_ratio():
     torch.manual_seed(0)
     tokens = torch.zeros(2000, 64, dtype=torch.long)
     outside, whole = torch.zeros_like(tokens).bool(), torch.arange(2000) < 500
-    ratio = (commit_mask(tokens, tokens, outside, MASK, whole).tokens == MASK).float().mean(1)
+    ratio = (commit_mask(tokens, tokens, outside, MASK, whole, torch.rand(2000, 65)).tokens == MASK).float().mean(1)
     assert (ratio[:500] == 1).all()
     assert len(ratio[500:].unique()) > 50 and ratio.min() < 0.1
     assert ratio[500:].mean() == pytest.approx(2 / torch.pi, abs=0.02)

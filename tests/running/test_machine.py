@@ -34,7 +34,8 @@ class Metadata(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         told = self.reclaims and self.headers["X-aws-ec2-metadata-token"] == "a-token"
-        self._say(200 if told and self.path.endswith("/spot/instance-action") else 404, b"{}")
+        notice = b'{"action": "terminate", "time": "2026-11-25T17:00:00Z"}'
+        self._say(200 if told and self.path.endswith("/spot/instance-action") else 404, notice)
 
     def _say(self, status: int, body: bytes) -> None:
         self.send_response(status)

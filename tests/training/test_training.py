@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import pytest
 import torch
 import trajvit
 from torch import nn
+from trajvit.datasets.folders import open_folder
 from trajvit.datasets.loading import SingleFrames, batch_rows, load_clips, to_frames, to_video
 from trajvit.magvit.classifier import VideoClassifier, perceptual_loss
 from trajvit.magvit.commit import interior
@@ -17,6 +19,7 @@ from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import InputError
 from trajvit.training.checkpoints import load_newest, save_checkpoint
+from trajvit.training.interruption import Held
 from trajvit.training.loop import FitConfig, Training, TrainingDiverged, learning_rate_at
 from trajvit.training.objectives import Fooling, MaskedModelling, Perceptual, Reconstruction, Telling, shows_own_tokens
 from trajvit.training.recipe import Recipe, train
@@ -98,36 +101,87 @@ def test_another_training_in_the_same_folder_is_refused(data, tmp_path):
     assert weights(tmp_path) == before
 
 
-@pytest.mark.parametrize("harm", ["cut", "flipped", "no record"])
+@pytest.mark.parametrize("harm", ["cut", "flipped", "no record", "empty"])
 def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(data, tmp_path, harm):
     train(Recipe(**TINY), data, tmp_path)
-    before, newest = weights(tmp_path), tmp_path / "transformer" / "checkpoints" / "step_00000006"
-    content = (newest / "state.pt").read_bytes()
-    if harm == "cut":
-        (newest / "state.pt").write_bytes(content[:1000])
-    elif harm == "flipped":
-        (newest / "state.pt").write_bytes(content[:-100] + bytes([content[-100] ^ 1]) + content[-99:])
-    else:
-        (newest / "checkpoint.json").unlink()
-    with pytest.warns(UserWarning, match="step_00000006 is damaged"):
+    before, newest = weights(tmp_path), tmp_path / "transformer" / "checkpoints" / "step_00000006.ckpt"
+    content = newest.read_bytes()
+    flipped = content[:-100] + bytes([content[-100] ^ 1]) + content[-99:]
+    record, _, state = content.partition(b"\n")
+    newest.write_bytes({"cut": record + b"\n" + state[:1000], "flipped": flipped, "no record": state, "empty": b""}[harm])
+    with pytest.warns(UserWarning, match="step_00000006.ckpt is damaged"):
         train(Recipe(**TINY), data, tmp_path)
     assert weights(tmp_path) == before
 
 
-def test_where_all_checkpoints_are_damaged_it_says_what_to_do(tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    folder = open_folder(tmp_path)
+    folder.prepare(["checkpoints"])
+    return folder
+
+
+def test_where_all_checkpoints_are_damaged_it_says_what_to_do(folder):
     for step in (1, 2):
-        save_checkpoint(tmp_path, step, {"step": step}, {})
-        (tmp_path / f"step_{step:08d}" / "state.pt").write_bytes(b"nothing")
+        save_checkpoint(folder, step, {"step": step}, {})
+        (folder.place / "checkpoints" / f"step_{step:08d}.ckpt").write_bytes(b"nothing")
     with pytest.warns(UserWarning), pytest.raises(InputError, match="2 are damaged: delete that folder"):
-        load_newest(tmp_path, {})
+        load_newest(folder, {})
 
 
-def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path):
-    save_checkpoint(tmp_path, 1, {"step": 1}, {})
-    record = tmp_path / "step_00000001" / "checkpoint.json"
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"format_version": 99}))
-    with pytest.raises(InputError, match="format version 99; this trajvit reads"):
-        load_newest(tmp_path, {})
+def test_a_checkpoint_of_a_newer_format_is_refused(folder):
+    save_checkpoint(folder, 1, {"step": 1}, {})
+    path = folder.place / "checkpoints" / "step_00000001.ckpt"
+    record, _, state = path.read_bytes().partition(b"\n")
+    path.write_bytes(json.dumps(json.loads(record) | {"format_version": 99}).encode() + b"\n" + state)
+    with pytest.raises(InputError, match="format version 99; this trajvit reads 4: use another folder"):
+        load_newest(folder, {})
+
+
+def test_checkpoints_of_an_older_trajvit_are_refused_not_trained_over(data, tmp_path):
+    old = tmp_path / "tokenizer" / "checkpoints" / "step_00000002"
+    old.mkdir(parents=True)
+    (old / "state.pt").write_bytes(b"theirs")
+    with pytest.raises(InputError, match="older trajvit than 4: use another folder"):
+        train(Recipe(**TINY), data, tmp_path)
+    assert (old / "state.pt").read_bytes() == b"theirs"
+
+
+def test_a_device_that_is_not_there_is_refused_before_any_work(data, tmp_path):
+    missing = "mps" if not torch.backends.mps.is_available() else "cuda"
+    with pytest.raises(InputError, match=rf"device = '{missing}' is not there; this machine has .*cpu: use one of them, or auto"):
+        train(Recipe(**TINY, device=missing), data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_goes_on_on_another_device(data, tmp_path):
+    first = train(Recipe(**TINY, device="cpu"), data, tmp_path)
+    assert train(Recipe(**TINY), data, tmp_path).history == first.history
+
+
+def test_a_batch_larger_than_the_data_is_refused_before_any_work(data, tmp_path):
+    with pytest.raises(
+        InputError, match="transformer_batch = 17 is larger than the data, 16 clips: use at most 16, or more clips"
+    ):
+        train(Recipe(**TINY | {"transformer_batch": 17}), data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_trainings_in_one_folder_are_refused(data, tmp_path):
+    tokenizer = open_folder(tmp_path / "tokenizer")
+    tokenizer.prepare([])
+    with tokenizer.lock("train"), pytest.raises(InputError, match="is being written by process"):
+        train(Recipe(**TINY), data, tmp_path)
+
+
+def test_a_second_signal_ends_at_once_but_not_one_that_came_with_the_first(monkeypatch):
+    now = iter([0.5, 1.0, 9.0])
+    monkeypatch.setattr("trajvit.training.interruption.time.monotonic", lambda: next(now))
+    with pytest.raises(KeyboardInterrupt), Held() as held:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert held.why == "told by SIGINT"
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_signal_ends_training_after_its_step_and_its_checkpoint(data, tmp_path, monkeypatch):
@@ -146,7 +200,7 @@ def test_a_signal_ends_training_after_its_step_and_its_checkpoint(data, tmp_path
     with pytest.raises(KeyboardInterrupt):
         train(Recipe(**TINY), data, tmp_path / "ended")
     assert signal.getsignal(signal.SIGTERM) is before
-    assert (tmp_path / "ended" / "tokenizer" / "checkpoints" / "step_00000003").is_dir()  # not a step that is due
+    assert (tmp_path / "ended" / "tokenizer" / "checkpoints" / "step_00000003.ckpt").is_file()  # not a step that is due
     assert json.loads((tmp_path / "ended" / "tokenizer" / "PROGRESS.json").read_text())["state"] == "interrupted"
     monkeypatch.undo()
     train(Recipe(**TINY), data, tmp_path / "ended")
@@ -167,7 +221,7 @@ def test_a_loss_that_is_not_finite_names_its_batch_and_keeps_the_checkpoint_befo
     batch = ", ".join(map(str, batch_rows(16, TINY["tokenizer_batch"], 0, 4).tolist()))
     with pytest.raises(TrainingDiverged, match=f"step 4 is not finite .reconstruction nan, .*; samples {batch}"):
         train(Recipe(**TINY), data, tmp_path / "interrupted")
-    assert (tmp_path / "interrupted" / "tokenizer" / "checkpoints" / "step_00000004").is_dir()
+    assert (tmp_path / "interrupted" / "tokenizer" / "checkpoints" / "step_00000004.ckpt").is_file()
     monkeypatch.undo()
     train(Recipe(**TINY), data, tmp_path / "interrupted")
     train(Recipe(**TINY), data, tmp_path / "whole")
@@ -184,10 +238,10 @@ def test_the_discriminator_takes_one_step_for_each_of_the_tokenizers_and_neither
     )
     tokenizer, opponent = training.players
     rows, before = batch_rows(16, 4, 0, 0), copies(discriminator)
-    tokenizer.step(training.accelerator, 0, rows)
+    tokenizer.step(0, rows)
     assert copies(discriminator) == before
     now = copies(tokenizer.objective.model)
-    parts = opponent.step(training.accelerator, 0, rows)
+    parts = opponent.step(0, rows)
     assert copies(discriminator) != before and copies(tokenizer.objective.model) == now
     assert set(parts) == {"loss", "gradient_norm", "telling", "restraint"}
     training.step(1)
@@ -221,7 +275,7 @@ def test_every_frame_is_a_clip_of_its_own(data):
 def test_a_training_says_what_its_weights_are_the_result_of(data, tmp_path):
     train(Recipe(**TINY), data, tmp_path)
     manifest = json.loads((tmp_path / "training.json").read_text())
-    assert manifest["recipe"] == Recipe(**TINY).model_dump(mode="json") and manifest["data"]["samples"] == 16
+    assert manifest["recipe"] == Recipe(**TINY).of_model() and manifest["data"]["samples"] == 16
     assert manifest["libraries"]["torch"].startswith("2.13.0")
     assert manifest["last"]["transformer"]["step"] == 6
 
@@ -259,23 +313,24 @@ def test_the_loss_of_masked_modelling_is_the_one_that_is_worked_out_by_hand(data
     assert set(mask_only(torch.arange(4))) == {"mask", "class"}
 
 
-def test_checkpoints_are_whole_and_only_the_newest_are_kept(tmp_path):
+def test_checkpoints_are_whole_and_only_the_newest_are_kept(folder, tmp_path):
     for step in (1, 2, 3, 4):
-        save_checkpoint(tmp_path, step, {"step": step, "model": {"w": torch.ones(2) * step}}, {"name": "a"})
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step_00000003", "step_00000004"]
-    assert load_newest(tmp_path, {"name": "a"})["model"]["w"].tolist() == [4, 4]
-    assert load_newest(tmp_path / "none", {}) is None
+        save_checkpoint(folder, step, {"step": step, "model": {"w": torch.ones(2) * step}}, {"name": "a"})
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step_00000003.ckpt", "step_00000004.ckpt"] and not list((tmp_path / "_tmp").iterdir())
+    assert load_newest(folder, {"name": "a"})["model"]["w"].tolist() == [4, 4]
+    assert load_newest(open_folder(tmp_path / "none"), {}) is None
 
 
-def test_a_checkpoint_runs_no_code(tmp_path):
+def test_a_checkpoint_runs_no_code(folder):
     """Not even one whose record fits it."""
-    save_checkpoint(tmp_path, 1, {"step": 1}, {})
-    state, record = (tmp_path / "step_00000001" / name for name in ("state.pt", "checkpoint.json"))
+    save_checkpoint(folder, 1, {"step": 1}, {})
+    path, state = folder.place / "checkpoints" / "step_00000001.ckpt", io.BytesIO()
     torch.save({"step": print}, state)
-    sha256 = hashlib.sha256(state.read_bytes()).hexdigest()
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"sha256": sha256}))
+    record = json.loads(path.read_bytes().partition(b"\n")[0]) | {"sha256": hashlib.sha256(state.getvalue()).hexdigest()}
+    path.write_bytes(json.dumps(record).encode() + b"\n" + state.getvalue())
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(InputError, match="delete that folder"):
-        load_newest(tmp_path, {})
+        load_newest(folder, {})
 
 
 def test_every_epoch_is_a_permutation_and_batches_need_no_state():

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from trajvit.datasets.bucket import Bucket, open_bucket
-from trajvit.datasets.files import replace_by, sync_folder
+from trajvit.datasets.files import replace_by, sync_folder, write_atomic
 from trajvit.datasets.owners import here, is_gone, named
 from trajvit.settings import InputError
 
@@ -82,6 +82,15 @@ def open_folder(place: Place) -> Folder:
     except OSError as error:
         raise InputError(f"{place} cannot be used ({error.strerror})") from None
     return Disk(Path(place))
+
+
+def write_file(place: Place, name: str, content: bytes) -> None:
+    """Write a file for others directly into a place, which is made where it is missing: whole or not at all."""
+    folder = open_folder(place)
+    if isinstance(folder, Disk):
+        write_atomic(folder.place / name, content)  # in a folder of results, without `_tmp` beside them
+    else:
+        folder.write(name, content)
 
 
 @dataclass(frozen=True)

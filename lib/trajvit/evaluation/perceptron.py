@@ -93,7 +93,7 @@ class _Foretelling(nn.Module):
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         # Without autocast: bfloat16 knows a place in a frame of 32 px to 0.1 px.
-        with torch.autocast(rows.device.type, enabled=False):
+        with torch.autocast(self.seen.device.type, enabled=False):
             off = self.model(self.seen[rows]) - self.future[rows]
         return {"distance": (off.square().sum(-1) + 1e-6).sqrt().mean()}
 

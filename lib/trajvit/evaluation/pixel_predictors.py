@@ -20,6 +20,7 @@ from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
 from trajvit.magvit.tokenizer import reconstruction_loss
 from trajvit.settings import InputError, Settings
+from trajvit.training.devices import sent
 from trajvit.training.loop import FitConfig, fit
 from trajvit.worlds.config import ClipShape
 
@@ -170,7 +171,7 @@ class _Foretelling(nn.Module):
         self.samples, self.block, self.matrices = len(clips), clips.block, []
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
-        video = self.clips.videos(rows.cpu()).to(rows.device)
+        video = sent(self.clips.videos(rows), next(self.model.parameters()).device)
         context, future = video[:, :, : self.model.given], video[:, :, self.model.given :]
         return {"reconstruction": reconstruction_loss(self.model(context).float(), future, self.foreground_weight)}
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trajvit.magvit.tasks import Clip, Task
@@ -59,17 +59,19 @@ def commit_mask(
     interior: Bool[Tensor, "B L"],
     mask_token: int,
     whole: Bool[Tensor, " B"],
+    draws: Float[Tensor, "B L1"],
 ) -> Masked:
     """The multivariate conditional mask of Eq. 5, with a mask ratio drawn for each sample.
 
     A masked position holds the interior condition token if there is one and the mask token if not; an unmasked one
     holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6). Samples in
-    `whole` are masked in every position, as they are when decoding begins.
+    `whole` are masked in every position, as they are when decoding begins. `draws` are uniform random numbers on the CPU,
+    one for each sample's ratio and one for each of its positions.
     """
-    batch, length = tokens.shape
-    draws = torch.rand(batch, 1 + length, device=tokens.device)
-    count = (masked_share(draws[:, :1], length) * length).ceil().clamp(min=1)  # (B, 1)
-    masked = (draws[:, 1:].argsort(1).argsort(1) < count) | whole[:, None]  # (B, L)
+    length, device = tokens.shape[1], tokens.device
+    count = (masked_share(draws[:, :1], length) * length).ceil().clamp(min=1).long()  # (B, 1)
+    order = draws[:, 1:].to(device, non_blocking=True).argsort(1).argsort(1)
+    masked = (order < count.to(device, non_blocking=True)) | whole[:, None]  # (B, L)
     stand_in = torch.where(interior, condition, mask_token)
     return Masked(
         tokens=torch.where(masked, stand_in, tokens),

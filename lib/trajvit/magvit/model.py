@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from trajvit.datasets.files import write_atomic, write_json
+from trajvit.datasets.files import to_json
+from trajvit.datasets.folders import open_folder, write_file
 from trajvit.magvit.commit import interior
 from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig, Prompt, clip_noise, decode
 from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, prediction_from, task_number
@@ -133,21 +134,22 @@ class MAGVIT(nn.Module):
         return self._completed(TASKS[task_number(task)], video, labels, seed, decoding)
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into the folder `path`; the config goes last."""
-        root = Path(path)
-        write_atomic(root / "model.safetensors", save({name: value.contiguous() for name, value in self.state_dict().items()}))
+        """Write `config.json` and `model.safetensors` into the folder or `s3://bucket/prefix`; the config goes last."""
+        weights = save({name: value.contiguous() for name, value in self.state_dict().items()})
         described = {"format": FORMAT, "format_version": FORMAT_VERSION} | self.config.model_dump(mode="json")
-        write_json(root / "config.json", described)
+        write_file(path, "model.safetensors", weights)
+        write_file(path, "config.json", to_json(described))
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "MAGVIT":
         """Load a model saved by `save_pretrained`. Raises `InputError` for a missing, foreign or damaged one."""
-        root = Path(path)
+        root = open_folder(path)
+        content = root.read("config.json")
+        if content is None:
+            raise InputError(f"there is no model at {root} (no config.json): train one, or name another folder")
         try:
-            described = json.loads((root / "config.json").read_text())
-        except FileNotFoundError:
-            raise InputError(f"there is no model at {root} (no config.json): train one, or name another folder") from None
-        except (OSError, ValueError) as error:
+            described = json.loads(content)
+        except ValueError as error:
             raise InputError(f"{root}/config.json cannot be read ({error}): save the model again") from None
         if not isinstance(described, dict) or described.pop("format", None) != FORMAT:
             raise InputError(f"{root} holds something else than a trajvit MAGVIT: name another folder")
@@ -156,8 +158,8 @@ class MAGVIT(nn.Module):
         config = MAGVITConfig(**described)
         model = cls(Tokenizer(config.tokenizer), MaskedTransformer(config.transformer), config.classes)
         try:
-            model.load_state_dict(load_file(root / "model.safetensors"))
-        except (OSError, SafetensorError, RuntimeError) as error:
+            model.load_state_dict(load(root.read("model.safetensors") or b""))
+        except (SafetensorError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{root}/model.safetensors does not fit its config.json ({reason}): save the model again") from None
         return model

@@ -3,6 +3,7 @@
 Modules that import torch are imported inside their commands, so that making data starts at once.
 """
 
+import os
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ import click
 from trajvit.datasets.folders import open_folder
 from trajvit.datasets.generator import generate
 from trajvit.datasets.importing import SHARES, import_npz
-from trajvit.datasets.progress import Progress, Sighting, watch
+from trajvit.datasets.progress import Progress, Sighting, silent, watch
 from trajvit.datasets.verification import Verification, verify
 from trajvit.settings import InputError
 from trajvit.worlds.streams import SPLITS
@@ -36,7 +37,8 @@ def main(arguments: list[str]) -> int:
         print(f"trajvit: {' '.join(message.split())}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, click.Abort):
-        print("trajvit: interrupted; the same command continues", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of many processes one says it
+            print("trajvit: interrupted; the same command continues", file=sys.stderr)
         return 75
     except (OSError, ArithmeticError, MemoryError) as error:
         print(f"trajvit: {' '.join(str(error).split())}; what is finished is kept, the same command continues", file=sys.stderr)
@@ -161,16 +163,25 @@ def watch_command(folder: str) -> int:
 
 @commands.command("train")
 @click.argument("parameters")
-@click.option("--out", required=True, help="folder of the model; run again to resume")
+@click.option("--out", required=True, help="folder, or s3://bucket/prefix, of the model; run again to resume")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="change a parameter; may be repeated")
 def train_command(parameters: str, out: str, changes: tuple[str, ...]) -> int:
     """Train both stages with the parameters of a YAML file; ends with weights as MAGVIT.from_pretrained reads them."""
     from trajvit.running.parameters import read_parameters
     from trajvit.running.stations import make_data, train_magvit
+    from trajvit.training import processes
+    from trajvit.training.devices import pick_device
 
     settings = read_parameters(parameters, list(changes))
-    train_magvit(settings, make_data(settings, "train", Lines()), out, on_progress=Lines())
-    print(f"{out}: trained")
+    processes.join()
+    pick_device(settings.device)
+    say = silent if processes.number() else Lines()
+    with processes.first_here():
+        data = make_data(settings, "train", say)
+    train_magvit(settings, data, out, on_progress=say)
+    if not processes.number():
+        print(f"{out}: trained")
+    processes.leave()
     return 0
 
 

@@ -5,13 +5,10 @@ installed, so that the installation too can be followed from afar.
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +20,7 @@ from trajvit.datasets.progress import Telling
 from trajvit.running.mirror import Mirror
 from trajvit.running.places import ROOT, RUNS
 from trajvit.settings import InputError
+from trajvit.training.spot import spot_notice
 
 SEND_S, BEAT_S = 60.0, 5.0
 LEAVE_S = 240.0  # before the machine ends: time to stop the run and send what it has
@@ -101,7 +99,7 @@ def _follow(command: list[str], out: Path, why_leave: Callable[[], str], send: C
             send()
             sent = time.monotonic()
     if process.returncode == 75:
-        raise Leaving(ENDINGS[75])
+        raise Leaving(why_leave() or ENDINGS[75])  # the run itself may have heard the notice first
     if process.returncode:
         reason = ENDINGS.get(process.returncode, f"{' '.join(command[2:4])} ended with {process.returncode}")
         raise Failed("; ".join(filter(None, (reason, _error(out)))))
@@ -156,23 +154,7 @@ def _why_leave(until: float, stopped: list[int]) -> str:
         return "the machine was told to stop"
     if time.monotonic() > until:
         return "its hours are over"
-    return "Amazon takes the spot machine back" if _reclaimed() else ""
-
-
-def _reclaimed() -> bool:
-    """Whether Amazon has announced, two minutes ahead, that it takes this spot machine back."""
-    if os.environ.get("AWS_EC2_METADATA_DISABLED") == "true":
-        return False
-    base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254").rstrip("/")
-    ask = urllib.request.Request(f"{base}/latest/api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"})
-    try:
-        with urllib.request.urlopen(ask, timeout=1) as answer:
-            token = answer.read().decode()
-        ask = urllib.request.Request(f"{base}/latest/meta-data/spot/instance-action", headers={"X-aws-ec2-metadata-token": token})
-        with urllib.request.urlopen(ask, timeout=1):
-            return True
-    except OSError:  # 404 is the usual answer; elsewhere there is nobody to answer
-        return False
+    return spot_notice()
 
 
 if __name__ == "__main__":

@@ -142,8 +142,8 @@ def _execute(station: Station, plan: Plan) -> int:
     except KeyboardInterrupt:
         code, state.state, state.error = INTERRUPTED, "interrupted", "interrupted from the keyboard"
     except PapermillExecutionError as error:
-        code = BAD_INPUT if error.ename == InputError.__name__ else FAILED
-        state.state, state.error = "failed", f"cell {error.exec_count}: {error.ename}: {_line(error.evalue)}"
+        code = {InputError.__name__: BAD_INPUT, KeyboardInterrupt.__name__: INTERRUPTED}.get(error.ename, FAILED)
+        state.state, state.error = ENDS[code], f"cell {error.exec_count}: {error.ename}: {_line(error.evalue)}"
     except DeadKernelError:
         code, state.state, state.error = FAILED, "failed", "the notebook's kernel died (killed, or out of memory)"
     except (PapermillException, OSError, RuntimeError) as error:

@@ -1,91 +1,85 @@
-"""Checkpoints on disk: a folder a step, written whole or not at all, read without trusting it."""
+"""Checkpoints on a disk or in a bucket: a file a step, there whole or not at all, read without trusting it."""
 
 import hashlib
+import io
 import json
-import os
 import pickle
-import shutil
 import warnings
-from pathlib import Path
 
 import torch
 
-from trajvit.datasets.files import sync_folder, write_json
+from trajvit.datasets.folders import Disk, Folder
 from trajvit.settings import InputError
 
+PLACE = "checkpoints"
 KEEP = 2
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
-def save_checkpoint(folder: Path, step: int, state: dict, identity: dict) -> None:
+def save_checkpoint(folder: Folder, step: int, state: dict, identity: dict) -> None:
     """Write `state` (tensors and plain values) as the checkpoint of `step`, then drop all but the newest `KEEP`.
 
-    It is written under a temporary name, fsynced and renamed; beside it goes its sha256 and `identity` (JSON), which says
-    which training it belongs to.
+    A checkpoint is one file, `checkpoints/step_XXXXXXXX.ckpt`: a line of JSON, then `torch.save`'s bytes. The line holds
+    their sha256, the format version and `identity` (JSON), which says which training it belongs to. The folder is prepared
+    for `checkpoints`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary, final = folder / f"_tmp-{step:08d}", folder / f"step_{step:08d}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        with open(temporary / "state.pt", "w+b") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-            file.seek(0)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        record = {"format_version": FORMAT_VERSION, "sha256": sha256, "identity": identity}
-        write_json(temporary / "checkpoint.json", record)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_folder(folder)
+    content = io.BytesIO()
+    torch.save(state, content)
+    saved = content.getbuffer()
+    record = {"format_version": FORMAT_VERSION, "sha256": hashlib.sha256(saved).hexdigest(), "identity": identity}
+    folder.write(f"{PLACE}/step_{step:08d}.ckpt", json.dumps(record).encode() + b"\n" + saved)
     for old in _checkpoints(folder)[:-KEEP]:
-        shutil.rmtree(old)
+        folder.delete(old)
 
 
-def load_newest(folder: Path, identity: dict) -> dict | None:
+def load_newest(folder: Folder, identity: dict) -> dict | None:
     """The newest sound checkpoint's state, or None where there is no checkpoint; a damaged one is passed over with a warning.
 
-    Raises `InputError` when it belongs to a training of another identity or is of another format, and when all are damaged.
+    Raises `InputError` when it belongs to a training of another identity or is of another format, and when all are
+    damaged; `OSError` where a bucket cannot be reached.
     """
-    for checkpoint in reversed(_checkpoints(folder)):
+    found = _checkpoints(folder)
+    for key in reversed(found):
         try:
-            record = json.loads((checkpoint / "checkpoint.json").read_text())
-            version, sha256, saved = record["format_version"], record["sha256"], record["identity"]
+            line, _, saved = (folder.read(key) or b"").partition(b"\n")
+            record = json.loads(line)
+            version, sha256, theirs = record["format_version"], record["sha256"], record["identity"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _pass_over(checkpoint, error)
+            if isinstance(error, OSError) and not isinstance(folder, Disk):
+                raise  # what a disk cannot read is lost, what a network cannot reach is not
+            _pass_over(folder, key, error)
             continue
         if version != FORMAT_VERSION:
             raise InputError(
-                f"{checkpoint} has format version {version}; this trajvit reads {FORMAT_VERSION}: use another folder"
+                f"{folder}/{key} has format version {version}; this trajvit reads {FORMAT_VERSION}: use another folder"
             )
-        if saved != (asked := json.loads(json.dumps(identity))):
+        if theirs != (asked := json.loads(json.dumps(identity))):
             raise InputError(
-                f"{folder} belongs to another training ({_difference(saved, asked)}): name another folder or delete it"
+                f"{folder} belongs to another training ({_difference(theirs, asked)}): name another folder or delete it"
             )
+        if hashlib.sha256(saved).hexdigest() != sha256:
+            _pass_over(folder, key, "its bytes are not those that were written")
+            continue
         try:
-            with open(checkpoint / "state.pt", "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                    file.seek(0)
-                    return torch.load(file, weights_only=True, map_location="cpu")
-            _pass_over(checkpoint, "its bytes are not those that were written")
-        except (OSError, pickle.UnpicklingError, RuntimeError) as error:
-            _pass_over(checkpoint, error)
-    if found := _checkpoints(folder):
+            return torch.load(io.BytesIO(saved), weights_only=True, map_location="cpu")
+        except (pickle.UnpicklingError, RuntimeError) as error:
+            _pass_over(folder, key, error)
+    if found:
         raise InputError(f"no checkpoint in {folder} can be read, {len(found)} are damaged: delete that folder and run again")
     return None
 
 
-def _pass_over(checkpoint: Path, why: object) -> None:
+def _pass_over(folder: Folder, key: str, why: object) -> None:
     reason = str(why).splitlines()[0]
-    warnings.warn(f"checkpoint {checkpoint} is damaged ({reason}); going on from the one before it", stacklevel=3)
+    warnings.warn(f"checkpoint {folder}/{key} is damaged ({reason}); going on from the one before it", stacklevel=3)
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step_*"))
+def _checkpoints(folder: Folder) -> list[str]:
+    """Their keys, the newest last. Raises `InputError` for those of an older trajvit."""
+    keys = sorted(key for key in folder.sizes(PLACE) if key.startswith(f"{PLACE}/step_"))
+    if keys and "/" in keys[0].removeprefix(f"{PLACE}/"):
+        raise InputError(f"{folder}/{PLACE} has checkpoints of an older trajvit than {FORMAT_VERSION}: use another folder")
+    return keys
 
 
 def _difference(saved: dict, asked: dict) -> str:

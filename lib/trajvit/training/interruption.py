@@ -1,21 +1,24 @@
-"""Signals that ask for an end, held back until a step is whole and its checkpoint written."""
+"""What asks for an end, held back until a step is whole and its checkpoint written."""
 
 import signal
 import threading
+import time
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME_S = 3.0  # signals within it are one request: a terminal and a launcher may both tell a process
 
 
 class Held:
-    """While entered, SIGINT and SIGTERM are only noted; `received` says whether one came.
+    """While entered, SIGINT and SIGTERM are only noted; `why` says what asked for the end, and is empty till then.
 
-    Two in a row are taken at their word: the second ends at once, as it would without this. Outside the main thread,
-    where Python lets nobody handle signals, it does nothing.
+    Who asks again is taken at their word: a later signal ends at once, as it would without this. Outside the main thread,
+    where Python lets nobody handle signals, only `ask` counts.
     """
 
     def __init__(self):
-        self.received = False
+        self.why = ""
+        self._first = 0.0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Held":
@@ -26,9 +29,17 @@ class Held:
     def __exit__(self, *error) -> None:
         self._restore()
 
+    def ask(self, why: str) -> None:
+        """Ask for the end, from any thread."""
+        self.why = self.why or why
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-        self._restore()
+        if self._first and time.monotonic() - self._first > SAME_S:
+            self._restore()
+            signal.raise_signal(number)
+            return
+        self._first = self._first or time.monotonic()
+        self.ask(f"told by {signal.Signals(number).name}")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -1,31 +1,33 @@
-"""One training loop for every model: accelerate, AdamW and Muon, warm-up and cosine, clipping, EMA, checkpoints, resume."""
+"""One training loop for every model: AdamW and Muon, warm-up and cosine, clipping, EMA, checkpoints, resume, processes."""
 
 import math
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from accelerate import Accelerator
 from ema_pytorch import EMA
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from trajvit.datasets.folders import open_folder
+from trajvit.datasets.folders import Folder, open_folder
 from trajvit.datasets.loading import MIXED, TrainingClips, batch_rows
 from trajvit.datasets.progress import Listener, Telling, silent
 from trajvit.settings import Settings
-from trajvit.training.checkpoints import load_newest, save_checkpoint
+from trajvit.training import processes
+from trajvit.training.checkpoints import PLACE, load_newest, save_checkpoint
+from trajvit.training.devices import Choice, pick_device, precision_on
+from trajvit.training.events import events_in, keep_events
 from trajvit.training.interruption import Held
 from trajvit.training.journal import Journal, Look
 from trajvit.training.muon import Muon
+from trajvit.training.spot import spot_watched
 
 LOG_EVERY = 10
-PRECISION = "bf16"
 
 
 class TrainingDiverged(ArithmeticError):
@@ -46,13 +48,15 @@ class FitConfig(Settings):
     clip_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.995, ge=0, lt=1)
     checkpoint_every: int = Field(200, ge=1)
+    # Left out of what identifies a training: it may go on elsewhere.
+    device: Choice = Field("auto", exclude=True, description="auto: a GPU where there is one")
 
 
 @runtime_checkable
 class Objective(Protocol):
     """A module that holds a model and computes its loss on training samples given by their rows.
 
-    Calling it gives the parts of the loss by name; the loss is their sum. `model` is what EMA averages; `matrices` are the
+    Calling it with rows, which lie on the CPU, gives the parts of the loss by name; the loss is their sum. `model` is what EMA averages; `matrices` are the
     hidden weights and kernels that Muon trains, all else is AdamW's. Rows come in `batch_rows`' order by blocks of `block`
     samples; where that is fewer than `samples`, `clips` are streamed and told what is coming.
     """
@@ -99,7 +103,7 @@ def own_weights(objective: Objective) -> list[nn.Parameter]:
     return [weight for weight in objective.parameters() if weight.requires_grad and id(weight) not in theirs]
 
 
-def make_optimizers(objective: Objective, config: FitConfig) -> list[torch.optim.Optimizer]:
+def make_optimizers(objective: Objective, config: FitConfig, fused: bool = False) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the objective's hidden matrices and kernels where there are any.
 
     Each group's `rate` is its learning rate as a multiple of the schedule's.
@@ -108,7 +112,11 @@ def make_optimizers(objective: Objective, config: FitConfig) -> list[torch.optim
     others = [weight for weight in own_weights(objective) if id(weight) not in muon]
     optimizers = [
         torch.optim.AdamW(
-            [{"params": others, "rate": 1.0}], config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+            [{"params": others, "rate": 1.0}],
+            config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=fused,
         )
     ]
     if objective.matrices:
@@ -118,13 +126,13 @@ def make_optimizers(objective: Objective, config: FitConfig) -> list[torch.optim
 
 
 class Player:
-    """A model that takes steps: its objective and its optimizers."""
+    """A model that takes steps: its objective, on the device, and its optimizers."""
 
-    def __init__(self, objective: Objective, config: FitConfig):
-        self.objective, self.config = objective, config
+    def __init__(self, objective: Objective, config: FitConfig, device: torch.device):
+        self.objective, self.config, self.device = objective, config, device
         self.weights = own_weights(objective)
-        self.optimizers = make_optimizers(objective, config)
-        self.trained: nn.Module | None = None
+        self.optimizers = make_optimizers(objective, config, fused=device.type == "cuda")
+        self._unseen: list[tuple[int, Int[Tensor, " B"], dict[str, Tensor]]] = []
 
     def state(self) -> dict:
         return {
@@ -137,38 +145,55 @@ class Player:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
 
-    def step(self, accelerator: Accelerator, step: int, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
-        """One step on a batch: `loss`, `gradient_norm` and the parts of the loss. Raises `TrainingDiverged`."""
-        if self.trained is None:
-            self.trained, *self.optimizers = accelerator.prepare(self.objective, *self.optimizers)
-            self.trained.train()
+    def step(self, step: int, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
+        """One step on this process's share of a batch: `loss`, `gradient_norm` and the parts of the loss, all of it on the
+        device and not waited for."""
+        self.objective.train()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate_at(self.config, step) * group["rate"]
-        parts = self.trained(rows.to(accelerator.device))
+        with precision_on(self.device):
+            parts = {name: value.float() for name, value in self.objective(rows).items()}
         for weight in self.weights:
             weight.grad = None
         loss = sum(parts.values())
-        accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(self.weights, self.config.clip_norm)
-        if not torch.isfinite(norm):
-            raise TrainingDiverged(
-                f"the gradient of the {type(self.objective.model).__name__} in step {step} is not finite "
-                f"({', '.join(f'{name} {value.item():.4g}' for name, value in parts.items())}; samples "
-                f"{', '.join(map(str, rows.tolist()))}): lower learning_rate, now {self.config.learning_rate:g}, "
-                f"or look at these samples; run again to continue from the last checkpoint"
-            )
+        loss.backward()
+        # Which weights have a gradient depends on the objective, not on the rows, so it is the same everywhere.
+        processes.average([weight.grad for weight in self.weights if weight.grad is not None])
+        norm = nn.utils.clip_grad_norm_(self.weights, self.config.clip_norm)
         for optimizer in self.optimizers:
             optimizer.step()
-        return {"loss": loss, "gradient_norm": norm} | parts
+        measured = {name: value.detach() for name, value in ({"loss": loss, "gradient_norm": norm} | parts).items()}
+        self._unseen.append((step, rows, measured))
+        return measured
+
+    def check(self) -> None:
+        """Raise `TrainingDiverged` unless all gradients since the last check were finite; the GPU is waited for.
+
+        One that is not spoils the weights, and so all gradients after it.
+        """
+        unseen, self._unseen = self._unseen, []
+        if not unseen:
+            return
+        norms = torch.stack([measured["gradient_norm"] for *_, measured in unseen]).tolist()
+        for (step, rows, measured), norm in zip(unseen, norms, strict=True):
+            if not math.isfinite(norm):
+                parts = {name: value for name, value in measured.items() if name not in ("loss", "gradient_norm")}
+                raise TrainingDiverged(
+                    f"the gradient of the {type(self.objective.model).__name__} in step {step} is not finite "
+                    f"({', '.join(f'{name} {value.item():.4g}' for name, value in parts.items())}; samples "
+                    f"{', '.join(map(str, rows.tolist()))}): lower learning_rate, now {self.config.learning_rate:g}, "
+                    f"or look at these samples; run again to continue from the last checkpoint"
+                )
 
 
 class Training:
     """A training under way: the model, its opponents, and the moving average of the model's weights."""
 
     def __init__(self, objective: Objective, config: FitConfig):
-        self.config, self.objective = config, objective
-        self.accelerator = Accelerator(mixed_precision=PRECISION)
+        processes.join()
+        processes.check_shares(config.batch_size, "batch_size")
+        self.config, self.objective, self.device = config, objective, pick_device(config.device)
         self.ema = EMA(
             objective.model,
             beta=config.ema_decay,
@@ -177,9 +202,10 @@ class Training:
             include_online_model=False,
             use_foreach=True,
         )
-        self.ema.to(self.accelerator.device)
+        self.ema.ema_model.to(self.device)  # and not its counters, which would be waited for in every step
+        objective.to(self.device)
         opponents = objective.opponents if isinstance(objective, Contested) else []
-        self.players = [Player(one, config) for one in (objective, *opponents)]
+        self.players = [Player(one, config, self.device) for one in (objective, *opponents)]
 
     def state(self) -> dict:
         """All that a resumed training needs."""
@@ -192,24 +218,35 @@ class Training:
             player.load(saved)
 
     def step(self, step: int) -> dict[str, Float[Tensor, ""]]:
-        """One step of each player: `loss` and `gradient_norm` of the model's, and the parts of all losses.
+        """One step of each player: `loss` and `gradient_norm` of the model's, and the parts of all losses, as this process
+        sees them.
 
         All randomness is drawn from (config.seed, step), so a resumed training equals an uninterrupted one. Raises
-        `TrainingDiverged`.
+        `TrainingDiverged`, on a GPU only once `check` is called.
         """
         torch.manual_seed(self.config.seed * 2**32 + step)
         rows = self._rows(step)
-        scalars = [player.step(self.accelerator, step, rows) for player in self.players]
+        scalars = [player.step(step, rows) for player in self.players]
+        if self.device.type == "cpu":
+            self.check()
         self.ema.update()
         return {name: value for of_player in reversed(scalars) for name, value in of_player.items()}
 
+    def check(self) -> None:
+        """Raise `TrainingDiverged` where a gradient was not finite."""
+        for player in self.players:
+            player.check()
+
     def _rows(self, step: int) -> Int[Tensor, " B"]:
-        """The rows of a step's batch; streamed clips are told what is coming."""
+        """The rows of a step's batch that are this process's; streamed clips are told what is coming."""
+        if self.objective.block < self.objective.samples:
+            coming = step + MIXED * self.objective.block // self.config.batch_size
+            self.objective.clips.expect(self._share(coming))
+        return self._share(step)
+
+    def _share(self, step: int) -> Int[Tensor, " B"]:
         objective, config = self.objective, self.config
-        if objective.block < objective.samples:
-            coming = step + MIXED * objective.block // config.batch_size
-            objective.clips.expect(batch_rows(objective.samples, config.batch_size, config.seed, coming, objective.block))
-        return batch_rows(objective.samples, config.batch_size, config.seed, step, objective.block)
+        return processes.mine(batch_rows(objective.samples, config.batch_size, config.seed, step, objective.block))
 
 
 def fit(
@@ -217,44 +254,70 @@ def fit(
     objective: Objective,
     config: FitConfig,
     identity: dict,
-    out: Path,
+    out: str | Path,
     on_progress: Listener = silent,
     look: Callable[[nn.Module], Look] | None = None,
 ) -> Fitted:
     """Train `objective.model` for `config.steps` steps.
 
-    Checkpoints, TensorBoard scalars and progress go to `out`. Called again with the same arguments it continues at
-    the newest checkpoint, or returns at once when training is finished. `identity` says in JSON what is trained on
-    what; raises `InputError` when `out` holds another training, `TrainingDiverged` when the loss is not finite. SIGINT and
-    SIGTERM end it with `KeyboardInterrupt` after the step under way, whose checkpoint is written first. `look` says how the
-    averaged model does, now and then, and changes nothing.
+    Checkpoints, TensorBoard scalars and progress go to `out`, a folder or `s3://bucket/prefix`, written by the first
+    process. Called again with the same arguments it continues at the newest checkpoint, or returns at once when training is
+    finished. `identity` says in JSON what is trained on what; raises `InputError` when `out` holds another training or
+    somebody trains there now, `TrainingDiverged` when the loss is not finite. SIGINT, SIGTERM and the notice that a spot
+    machine is taken back, in any process, end it with `KeyboardInterrupt` after the step under way, whose checkpoint is
+    written first. `look` says how the averaged model does, now and then, and changes nothing.
     """
-    training = Training(objective, config)
+    training, folder = Training(objective, config), open_folder(out)
     identity = {"fit": config.model_dump(mode="json"), **identity}
     first, history = 0, {}
-    if saved := load_newest(out / "checkpoints", identity):
+    if saved := load_newest(folder, identity):
         first, history = saved["step"], saved["history"]
         training.load(saved)
+    processes.check_same(first, f"the processes found different checkpoints in {folder}: name a place that all of them share")
     if first == config.steps:
         return Fitted(training.ema.ema_model.eval(), history)
 
-    writer = SummaryWriter(out / "tensorboard", purge_step=first)
-    telling = Telling(f"train {name}", config.steps, "steps", open_folder(out), on_progress, done=first)
-    journal = Journal(telling, writer, telling.folder, config.batch_size, look)
-    with closing(writer), telling, Held() as held:
+    with ExitStack() as stack:
+        telling = writer = journal = None
+        if processes.number() == 0:
+            folder.prepare([PLACE])
+            stack.enter_context(folder.lock("train"))
+            writer = stack.enter_context(events_in(folder, first))
+            telling = stack.enter_context(Telling(f"train {name}", config.steps, "steps", folder, on_progress, done=first))
+            journal = Journal(telling, writer, folder, config.batch_size, look)
+        held = stack.enter_context(Held())
+        stack.enter_context(spot_watched(held.ask))
         for step in range(first, config.steps):
             measured = training.step(step)
-            done = step + 1
+            done, stop = step + 1, processes.any_of(bool(held.why))
             if done % LOG_EVERY == 0 or done == config.steps:
-                scalars = {name: value.item() for name, value in measured.items()}
-                scalars["learning_rate"] = learning_rate_at(config, step)
-                for key, value in scalars.items():
-                    writer.add_scalar(key, value, done)
+                scalars = _seen(training, measured) | {"learning_rate": learning_rate_at(config, step)}
                 for key, value in ({"step": float(done)} | scalars).items():
                     history.setdefault(key, []).append(value)
-                journal.tell(done, scalars, training.ema.ema_model)
-            if done % config.checkpoint_every == 0 or done == config.steps or held.received:
-                save_checkpoint(out / "checkpoints", done, {"step": done, "history": history} | training.state(), identity)
-            if held.received:
-                raise KeyboardInterrupt
+                if telling:
+                    _log(writer, folder, scalars, done)
+                    journal.tell(done, scalars, training.ema.ema_model)
+            if done % config.checkpoint_every == 0 or done == config.steps or stop:
+                training.check()
+                if telling:
+                    save_checkpoint(folder, done, {"step": done, "history": history} | training.state(), identity)
+                    keep_events(writer, folder)
+            if stop:
+                if telling:
+                    telling.advance(done)
+                processes.any_of(True)  # a launcher kills the others when one ends: not before the checkpoint is written
+                raise KeyboardInterrupt(held.why or "another process was told to end")
     return Fitted(training.ema.ema_model.eval(), history)
+
+
+def _seen(training: Training, measured: dict[str, Float[Tensor, ""]]) -> dict[str, float]:
+    """What was measured in a step, as numbers, over all processes. Raises `TrainingDiverged`."""
+    training.check()
+    values = torch.stack([value.float() for value in measured.values()])
+    return dict(zip(measured, processes.averaged(values).tolist(), strict=True))
+
+
+def _log(writer: SummaryWriter, folder: Folder, scalars: dict[str, float], done: int) -> None:
+    with folder.naming("tensorboard", "written"):
+        for key, value in scalars.items():
+            writer.add_scalar(key, value, done)

@@ -44,8 +44,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Move the weights along their gradients; accelerate hands on a closure that is always None."""
+    def step(self) -> None:
+        """Move the weights along their gradients."""
         for group in self.param_groups:
             alike = defaultdict(list)
             for weight in group["params"]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from trajvit.datasets.loading import TrainingClips
@@ -16,6 +16,9 @@ from trajvit.magvit.tasks import TASKS, Task, condition
 from trajvit.magvit.tokenizer import PaddedConv3d, Tokenizer, TokenizerConfig, Video, reconstruction_loss
 from trajvit.magvit.transformer import MaskedTransformer, to_digits
 from trajvit.metrics.centres import HAZE
+from trajvit.training import processes
+from trajvit.training.devices import sent
+from trajvit.training.processes import averaged, mine
 
 LABEL_SMOOTHING = 1e-4
 LABEL_DROPOUT = 0.1
@@ -76,7 +79,7 @@ class Reconstruction(nn.Module):
         self.matrices = [module.weight for module in model.modules() if isinstance(module, PaddedConv3d)]
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
-        video = self.clips.videos(rows.cpu()).to(rows.device)
+        video = sent(self.clips.videos(rows), self.reader.weight.device)
         output, quantized = self.model(video)
         parts = {"reconstruction": reconstruction_loss(output.float(), video, self.foreground_weight)}
         if quantized.loss is not None:
@@ -145,9 +148,9 @@ class Naming(nn.Module):
         self.model, self.clips, self.samples, self.block, self.matrices = model, clips, len(clips), clips.block, []
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
-        chosen = rows.cpu()
-        logits = self.model(self.clips.videos(chosen).to(rows.device))
-        return {"class": F.cross_entropy(logits.float(), self.clips.labels[chosen].to(rows.device))}
+        device = next(self.model.parameters()).device
+        logits = self.model(sent(self.clips.videos(rows), device))
+        return {"class": F.cross_entropy(logits.float(), sent(self.clips.labels[rows], device))}
 
 
 class MaskedModelling(nn.Module):
@@ -179,8 +182,8 @@ class MaskedModelling(nn.Module):
         inside = torch.stack([interior(task, shape.clip, shape.stride) for task in TASKS])
         self.register_buffer("interior", inside, persistent=False)  # (tasks, L)
         own = torch.tensor([shows_own_tokens(task, shape) for task in TASKS])
-        self.register_buffer("own", own, persistent=False)
-        self.register_buffer("shares", torch.tensor([task.share for task in TASKS]), persistent=False)
+        # These two stay on the CPU, where tasks are drawn and the conditions to encode are chosen.
+        self.own, self.shares = own, torch.tensor([task.share for task in TASKS])
         self.register_buffer("label_given", torch.tensor([task.label == "given" for task in TASKS]), persistent=False)
         self.register_buffer("label_asked", torch.tensor([task.label == "asked" for task in TASKS]), persistent=False)
         self.register_buffer("labels", clips.labels, persistent=False)
@@ -192,41 +195,50 @@ class MaskedModelling(nn.Module):
         return self
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
-        config = self.model.config
-        tokens, label = self.tokens[rows], self.labels[rows]
-        task = torch.multinomial(self.shares, len(rows), replacement=True)  # (B,)
+        config, device, everyone = self.model.config, self.tokens.device, len(rows) * processes.count()
+        draw = torch.multinomial(self.shares, everyone, replacement=True)
+        drawn, task = mine(draw), sent(mine(draw), device)  # (B,)
+        tokens, label = self._looked_up(rows)
         inside = self.interior[task]
-        whole = inside.any(1) & (torch.rand(len(rows), device=rows.device) < WHOLLY_MASKED)
-        masked = commit_mask(tokens, self._conditions(task, rows), inside, config.mask_token, whole)
+        whole = inside.any(1) & sent(mine(torch.rand(everyone)) < WHOLLY_MASKED, device)
+        condition = self._conditions(drawn, rows, tokens)
+        draws = mine(torch.rand(everyone, 1 + tokens.shape[1]))
+        masked = commit_mask(tokens, condition, inside, config.mask_token, whole, draws)
         unknown = ~self.label_given[task]
-        features, class_logits = self.model(masked.tokens, task, self._label_input(task, label))
+        kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)
+        features, class_logits = self.model(masked.tokens, task, self._label_input(task, label, kept))
 
         negative_log_likelihood = token_loss(self.model.digit_logits, features, tokens, config.levels)  # (B, L)
         wrong_class = F.cross_entropy(class_logits.float(), label, reduction="none")
         parts = {name: (negative_log_likelihood * getattr(masked, name)).mean() for name in self.loss_parts}
-        parts["class"] = (wrong_class * unknown).sum() / unknown.sum().clamp(min=1)
+        # Over the samples of all processes: their mean is not the mean of the processes' means.
+        parts["class"] = (wrong_class * unknown).sum() / averaged(unknown.sum()).clamp(min=1 / processes.count())
         if self.light_weight:
-            misread = self.reader(features, light_centres(self.clips.videos(rows.cpu()).to(rows.device)))
+            misread = self.reader(features, light_centres(sent(self.clips.videos(rows), device)))
             parts["reading"] = self.light_weight * (misread * inside.any(1)).mean()  # where nothing is shown, who could tell
         return parts
 
-    def _conditions(self, task: Int[Tensor, " B"], rows: Int[Tensor, " B"]) -> Int[Tensor, "B L"]:
-        """The tokens of each sample's condition."""
-        tokens = self.tokens[rows]
-        encoded = ~self.own[task]
-        if encoded.any():
-            videos = self.clips.videos(rows[encoded].cpu()).to(rows.device)
-            shown = [condition(TASKS[number], video[None]) for number, video in zip(task[encoded].tolist(), videos, strict=True)]
-            # In float32, as at inference: a feature near the border between two codes must fall to the same side.
-            with torch.autocast(rows.device.type, enabled=False):
-                tokens[encoded] = self.tokenizer.encode(torch.cat(shown)).flatten(1)
-        return tokens
+    def _looked_up(self, rows: Int[Tensor, " B"]) -> tuple[Int[Tensor, "B L"], Int[Tensor, " B"]]:
+        """Tokens and labels of clips."""
+        there = sent(rows, self.tokens.device)
+        return self.tokens[there], self.labels[there]
 
-    def _label_input(self, task: Int[Tensor, " B"], label: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
-        """What stands at [class]: the label where it is given and not dropped, else one of the two non-classes."""
-        kept = self.label_given[task] & (torch.rand(len(task), device=task.device) >= LABEL_DROPOUT)
+    def _conditions(self, task: Int[Tensor, " B"], rows: Int[Tensor, " B"], tokens: Int[Tensor, "B L"]) -> Int[Tensor, "B L"]:
+        """The tokens of each sample's condition, of which `tokens` are the clip's own."""
+        (encoded,) = (~self.own[task]).nonzero(as_tuple=True)
+        if not len(encoded):
+            return tokens
+        videos = self.clips.videos(rows[encoded])
+        shown = [condition(TASKS[number], video[None]) for number, video in zip(task[encoded].tolist(), videos, strict=True)]
+        # In float32, as at inference: a feature near the border between two codes must fall to the same side.
+        with torch.autocast(tokens.device.type, enabled=False):
+            others = self.tokenizer.encode(sent(torch.cat(shown), tokens.device)).flatten(1)
+        return tokens.index_copy(0, sent(encoded, tokens.device), others)
+
+    def _label_input(self, task: Int[Tensor, " B"], label: Int[Tensor, " B"], kept: Bool[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """What stands at [class]: the label where it is given and `kept`, else one of the two non-classes."""
         without = torch.where(self.label_asked[task], self.model.config.asked_class, self.model.config.no_class)
-        return torch.where(kept, label, without)
+        return torch.where(self.label_given[task] & kept, label, without)
 
 
 class NextToken(nn.Module):
@@ -240,8 +252,9 @@ class NextToken(nn.Module):
         self.register_buffer("labels", clips.labels, persistent=False)
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
-        tokens, label = self.tokens[rows], self.labels[rows]
-        dropped = torch.rand(len(rows), device=rows.device) < LABEL_DROPOUT
+        there = sent(rows, self.tokens.device)
+        tokens, label = self.tokens[there], self.labels[there]
+        dropped = sent(mine(torch.rand(len(rows) * processes.count())) < LABEL_DROPOUT, tokens.device)
         features = self.model(tokens[:, :-1], label.masked_fill(dropped, self.model.config.no_class))
         return {"next": token_loss(self.model.digit_heads.logits, features, tokens, self.model.config.levels).mean()}
 

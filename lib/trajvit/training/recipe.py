@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from trajvit.datasets.files import write_json
+from trajvit.datasets.files import to_json
+from trajvit.datasets.folders import open_folder, write_file
 from trajvit.datasets.loading import ClipSet, ClipStream, SingleFrames, load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
@@ -21,7 +22,9 @@ from trajvit.magvit.quantizers import KINDS
 from trajvit.magvit.tasks import TASKS
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
-from trajvit.settings import Settings
+from trajvit.settings import InputError, Settings
+from trajvit.training import processes
+from trajvit.training.devices import Choice, pick_device
 from trajvit.training.looks import held_out, look_at_tokenizer, look_at_transformer
 from trajvit.training.loop import FitConfig, Fitted, fit
 from trajvit.training.objectives import COMMIT_PARTS, Fooling, MaskedModelling, Naming, Perceptual, Reconstruction, Telling
@@ -52,6 +55,7 @@ class Recipe(Settings):
     perceptual_steps: int = Field(400, ge=1, description="steps of the classifier whose features that loss is measured in")
     checkpoint_every: int = Field(200, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
+    device: Choice = Field("auto", description="where it is trained; auto: on a GPU where there is one")
 
     def fit(self, steps: int, batch_size: int, learning_rate: float) -> FitConfig:
         """How a model of this recipe is trained."""
@@ -61,12 +65,17 @@ class Recipe(Settings):
             learning_rate=learning_rate,
             seed=self.seed,
             checkpoint_every=self.checkpoint_every,
+            device=self.device,
         )
 
     def of_tokenizer(self) -> dict:
         """The part that decides the first stage, as JSON: the second stage may change without it being trained again."""
         second = {"one_softmax", "loss_parts", "transformer_light", "transformer_steps", "transformer_batch"}
-        return self.model_dump(mode="json", exclude=second)
+        return {name: value for name, value in self.of_model().items() if name not in second}
+
+    def of_model(self) -> dict:
+        """What decides the weights, as JSON: all but the device, on another of which a training may go on."""
+        return self.model_dump(mode="json", exclude={"device"})
 
     def models(self, world: ClipShape) -> tuple[TokenizerConfig, TransformerConfig]:
         """The two configurations for clips of a shape. Raises `InputError` when the clips do not divide into tokens."""
@@ -95,19 +104,29 @@ def train(
 
     Beside the weights and their config goes `training.json`, which says what they were trained on and how. Run again it
     continues where it stopped; a finished training is loaded, not repeated. Raises `InputError`, before any training, when
-    the clips do not fit the tokenizer or `out` holds another training.
+    the clips do not fit the tokenizer, a batch is larger than the data, the device is not there, or `out` holds another training.
     """
-    root = Path(out)
+    root = open_folder(out).place
+    processes.join()
+    pick_device(recipe.device)
+    for name in ("tokenizer_batch", "transformer_batch"):
+        processes.check_shares(getattr(recipe, name), name)
     tokenizer_config, transformer_config = recipe.models(dataset.config.world)
     clips = load_clips(dataset, samples)
+    for name in ("tokenizer_batch", "transformer_batch"):
+        if getattr(recipe, name) > len(clips):
+            raise InputError(
+                f"{name} = {getattr(recipe, name)} is larger than the data, {len(clips)} clips: use at most {len(clips)}, or more clips"
+            )
     data = dataset.origin(len(clips))
     val = held_out(dataset)
     tokenizer = train_tokenizer(recipe, tokenizer_config, clips, data, root, on_progress, val)
     transformer = train_transformer(recipe, transformer_config, tokenizer.model, clips, data, root, on_progress, val)
     model = MAGVIT(tokenizer.model, transformer.model, NAMES)
-    model.save_pretrained(root)
     history = {"tokenizer": tokenizer.history, "transformer": transformer.history}
-    write_json(root / "training.json", _manifest(recipe, data, history))
+    if processes.number() == 0:
+        model.save_pretrained(root)
+        write_file(root, "training.json", to_json(_manifest(recipe, data, history)))
     return Trained(model, history)
 
 
@@ -116,7 +135,7 @@ def train_tokenizer(
     config: TokenizerConfig,
     clips: ClipSet | ClipStream,
     data: dict,
-    root: Path,
+    root: str | Path,
     on_progress: Listener,
     val: Clips | None = None,
 ) -> Fitted:
@@ -133,7 +152,7 @@ def train_tokenizer(
             Reconstruction(Tokenizer(flat), SingleFrames(clips, config.frames), recipe.foreground_weight, recipe.tokenizer_light),
             recipe.fit(recipe.image_steps, recipe.tokenizer_batch * config.frames, rate),
             identity | {"tokenizer": flat.model_dump(mode="json")},
-            root / "image_tokenizer",
+            f"{root}/image_tokenizer",
             on_progress,
         )
         tokenizer = inflate(image.model, config)
@@ -145,7 +164,7 @@ def train_tokenizer(
             Naming(classifier, clips),
             recipe.fit(recipe.perceptual_steps, 32, 2e-3),
             identity,
-            root / "perceptual_features",
+            f"{root}/perceptual_features",
             on_progress,
         )
         critics.append(Perceptual(recipe.perceptual_weight, seen.model))
@@ -158,7 +177,7 @@ def train_tokenizer(
         Reconstruction(tokenizer, clips, recipe.foreground_weight, recipe.tokenizer_light, critics),
         recipe.fit(recipe.tokenizer_steps, recipe.tokenizer_batch, rate),
         identity,
-        root / "tokenizer",
+        f"{root}/tokenizer",
         on_progress,
         val and look_at_tokenizer(val, clips, recipe.foreground_weight),
     )
@@ -170,7 +189,7 @@ def train_transformer(
     tokenizer: Tokenizer,
     clips: ClipSet | ClipStream,
     data: dict,
-    root: Path,
+    root: str | Path,
     on_progress: Listener,
     val: Clips | None = None,
 ) -> Fitted:
@@ -180,8 +199,8 @@ def train_transformer(
         "transformer",
         MaskedModelling(MaskedTransformer(config), tokenizer, clips, recipe.loss_parts, recipe.transformer_light),
         recipe.fit(recipe.transformer_steps, recipe.transformer_batch, recipe.learning_rate),
-        {"data": data, "recipe": recipe.model_dump(mode="json"), "transformer": config.model_dump(mode="json")},
-        root / "transformer",
+        {"data": data, "recipe": recipe.of_model(), "transformer": config.model_dump(mode="json")},
+        f"{root}/transformer",
         on_progress,
         val and look_at_transformer(val, clips, tokenizer),
     )
@@ -191,7 +210,7 @@ def _manifest(recipe: Recipe, data: dict, history: dict[str, dict[str, list[floa
     """What weights are the result of; the same training gives the same manifest."""
     return {
         "data": data,
-        "recipe": recipe.model_dump(mode="json"),
-        "libraries": {name: version(name) for name in ("trajvit", "torch", "vector-quantize-pytorch", "accelerate")},
+        "recipe": recipe.of_model(),
+        "libraries": {name: version(name) for name in ("trajvit", "torch", "vector-quantize-pytorch")},
         "last": {stage: {name: values[-1] for name, values in scalars.items()} for stage, scalars in history.items()},
     }

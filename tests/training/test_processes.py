@@ -1,0 +1,79 @@
+"""One training in two processes, which torchrun starts and gloo connects."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import trajvit
+from one_of_many import in_float32
+from trajvit.running.parameters import read_parameters
+from trajvit.running.stations import make_data, train_magvit
+from trajvit.settings import InputError
+from trajvit.training import loop, processes
+from trajvit.training.recipe import Recipe, train
+
+SMOKE = Path(__file__).parents[2] / "notebooks" / "params" / "smoke.yaml"
+LAUNCHED = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+SCRIPT = Path(__file__).with_name("one_of_many.py")
+
+
+def launched(*arguments: object) -> tuple[int, str]:
+    ended = subprocess.run(
+        [*LAUNCHED, SCRIPT, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    return ended.returncode, ended.stdout
+
+
+def curves(root: Path, stage: str) -> dict[str, list[float]]:
+    newest = sorted((root / stage / "checkpoints").iterdir())[-1]
+    return torch.load(io.BytesIO(newest.read_bytes().partition(b"\n")[2]), weights_only=True)["history"]
+
+
+def test_two_processes_interrupted_and_continued_learn_as_one_does(tmp_path, monkeypatch):
+    changes = [
+        f"data_dir={tmp_path / 'data'}", "samples=16", "ladder=[4]", "tokenizer_steps=5", "transformer_steps=5",
+        "tokenizer_batch=4", "transformer_batch=4",
+    ]  # fmt: skip
+    two, one = tmp_path / "two", tmp_path / "one"
+    command = ("train", SMOKE, "--out", two, *(part for change in changes for part in ("--set", change)))
+    code, out = launched(*command)
+    assert code == 0 and out.count("trajvit: interrupted; the same command continues") == out.count(": trained") == 1, out
+    kept = sorted(path.name for path in (two / "tokenizer" / "checkpoints").iterdir())
+    assert kept == ["step_00000003.ckpt", "step_00000005.ckpt"]  # the first of them when one process was told to end
+    assert len({(tmp_path / f"two-weights-{number}").read_text() for number in (0, 1)}) == 1
+    assert len(list((two / "transformer" / "tensorboard").iterdir())) == 1  # the first process alone writes
+
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(loop, "precision_on", loop.precision_on)
+    in_float32()
+    settings = read_parameters(SMOKE, changes)
+    train_magvit(settings, make_data(settings, "train"), one)
+    for stage, tolerance in (("tokenizer", 1e-3), ("transformer", 1e-2)):
+        for name, values in curves(one, stage).items():
+            assert curves(two, stage)[name] == pytest.approx(values, rel=tolerance, abs=1e-6), (stage, name)
+
+
+def test_a_batch_that_does_not_divide_is_refused_before_any_work(tmp_path, monkeypatch):
+    data = trajvit.generate(out=tmp_path / "data", samples=4)
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    with pytest.raises(InputError, match="transformer_batch = 64 does not divide among 3 processes: use a multiple of 3"):
+        train(Recipe(tokenizer_batch=12), data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_shares_of_all_processes_are_the_batch(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    shares = []
+    for number in (0, 1):
+        monkeypatch.setattr(processes, "number", lambda number=number: number)
+        shares.append(processes.mine(torch.arange(6)))
+    assert torch.cat(shares).tolist() == list(range(6)) and len(shares[0]) == 3

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from trajvit.running.parameters import Parameters, read_parameters
 from trajvit.running.places import ROOT, RUNS
 from trajvit.running.planning import Plan, make_plan, where
 from trajvit.running.records import Record, Unreadable, read_record
+from trajvit.running.runner import DONE, FAILED, INTERRUPTED, NO_GO, Unfinished
 from trajvit.running.stations import make_data
 from trajvit.settings import InputError
 from trajvit.worlds.streams import SPLITS
@@ -31,7 +32,6 @@ from trajvit.worlds.streams import SPLITS
 DECIDES_DATA = ("samples", "eval_samples", "format", "variety", "seed")
 COMMAND = (sys.executable, "-m", "trajvit")
 MOST = 100  # members of a sweep; more are a slip of the pen
-DONE, FAILED, NO_GO, INTERRUPTED = 0, 1, 3, 75
 Say = Callable[[str], None]
 
 
@@ -102,15 +102,17 @@ def run_sweep(sweep: Sweep, jobs: int, say: Say, on_progress: Listener) -> int:
     One that fails leaves the others alone. Run again, those that are done are not made again. 0 all done, 1 one failed,
     3 a gate said NO-GO, 75 interrupted.
     """
-    with _held(sweep, say):
-        for own in {_kind(member.plan.parameters): member.plan.parameters for member in sweep.members}.values():
+    codes: list[int] = []
+    with suppress(Unfinished), _held(sweep, say):
+        every = [member.plan.parameters for member in sweep.members]
+        for own in {(own.data_dir, _kind(own)): own for own in every}.values():
             for split in SPLITS:  # now, since no two processes may make the same data
                 make_data(own, split, on_progress)
         write_comparison(sweep)
         running: list[subprocess.Popen] = []
 
         def make(member: Member) -> int:
-            if member.is_done:
+            if member.is_done and not sweep.place:  # what was done on this disk may not be so in the bucket
                 say(f"{member.name}: done already")
                 return DONE
             process = _started(sweep, member, jobs)
@@ -131,6 +133,8 @@ def run_sweep(sweep: Sweep, jobs: int, say: Say, on_progress: Listener) -> int:
         finally:
             pool.shutdown()
             write_comparison(sweep)
+        if any(codes):  # so that the one who watches is told
+            raise Unfinished(f"{codes.count(DONE)} of {len(codes)} runs done")
     if sweep.folder.parent == RUNS:
         write_index(RUNS)
     say(f"{codes.count(0)} of {len(codes)} runs done; open {sweep.folder / 'index.html'}")

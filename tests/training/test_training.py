@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -176,7 +177,8 @@ def test_two_trainings_in_one_folder_are_refused(data, tmp_path):
 
 def test_a_second_signal_ends_at_once_but_not_one_that_came_with_the_first(monkeypatch):
     now = iter([0.5, 1.0, 9.0])
-    monkeypatch.setattr("trajvit.training.interruption.time.monotonic", lambda: next(now))
+    # Not the clock of all threads: a progress record's heart beats by it.
+    monkeypatch.setattr("trajvit.training.interruption.time", SimpleNamespace(monotonic=lambda: next(now)))
     with pytest.raises(KeyboardInterrupt), Held() as held:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)

@@ -76,7 +76,7 @@ class Oracle(MAGVIT):
         self.label = torch.from_numpy(clips.label.astype(int))
 
     def encode(self, video):
-        return torch.arange(len(video) * 64).reshape(-1, 4, 4, 4) % 1000
+        return torch.arange(len(video) * 64).reshape(-1, 4, 4, 4) % self.tokenizer.config.codes
 
     def decode(self, tokens):
         return self.video

@@ -52,8 +52,6 @@ class Variation:
     decoding: dict = field(default_factory=dict)
 
 
-# The second stage of all variations is asked for the centres of light as well, but for those that say otherwise.
-BASE = {"transformer_light": 20.0}
 TOKENIZERS = (
     Variation("tokenizer", "the recipe: FSQ, foreground weighted"),
     Variation("tokenizer", "VQ", {"quantizer": "vq"}),
@@ -63,11 +61,11 @@ TOKENIZERS = (
     Variation("tokenizer", "inflated from an image tokenizer of 150 steps", {"image_steps": 150}),
 )
 TRANSFORMERS = (
-    Variation("transformer", "digits of FSQ; refine, mask, reconstruct; centres of light"),
-    Variation("transformer", "one softmax over 1000 codes", {"one_softmax": True}),
+    Variation("transformer", "the recipe: digits of FSQ; refine, mask, reconstruct; centres of light"),
+    Variation("transformer", "one softmax over all codes", {"one_softmax": True}),
     Variation("transformer", "loss on masked tokens only", {"loss_parts": ("mask",)}),
     Variation("transformer", "loss on masked tokens, reconstruct", {"loss_parts": ("mask", "reconstruct")}),
-    Variation("transformer", "centres of light learnt from in the tokenizer alone: the recipe", {"transformer_light": 0.0}),
+    Variation("transformer", "centres of light learnt from in the tokenizer alone", {"transformer_light": 0.0}),
     Variation("transformer", "centres of light not learnt from at all", {"transformer_light": 0.0, "tokenizer_light": 0.0}),
     Variation("transformer", "on VQ's tokens, one softmax", {"quantizer": "vq"}),
     Variation("transformer", "on LFQ's tokens, two digits", {"quantizer": "lfq"}),
@@ -154,7 +152,7 @@ class Laboratory:
         budget = self.budget
         steps = {"tokenizer_steps": budget.tokenizer_steps, "transformer_steps": budget.transformer_steps}
         same = {"seed": seed, "tokenizer_batch": budget.tokenizer_batch, "transformer_batch": budget.transformer_batch}
-        return Recipe(**steps | same | BASE | variation.recipe)
+        return Recipe(**steps | same | variation.recipe)
 
     def _folder(self, seed: int, variation: Variation) -> Path:
         return self.out / f"seed {seed}" / f"{variation.group}, {variation.name}".replace("/", " ")

@@ -47,7 +47,7 @@ class Recipe(Settings):
     learning_rate: float = Field(4e-3, ge=0, le=1, description="the transformer's peak; the tokenizer's is half of it")
     foreground_weight: float = Field(6.0, ge=0)
     tokenizer_light: float = Field(0.05, ge=0, description="weight of each frame's centre of light in stage one")
-    transformer_light: float = Field(0.0, ge=0, description="the same in stage two; notebook 03 says why it is off")
+    transformer_light: float = Field(20.0, ge=0, description="the same in stage two, where it pays in the long run alone")
     image_steps: int = Field(0, ge=0, description="steps of an image tokenizer, from which the video tokenizer is inflated")
     gan_weight: float = Field(0.0, ge=0, description="weight of the adversarial loss; 0.1 in the paper")
     gan_restraint: Literal["r1", "lecam"] = Field("r1", description="what holds the discriminator")

@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
+from trajvit.datasets.progress import Progress
 from trajvit.datasets.store import DatasetConfig
 from trajvit.datasets.verification import Verification
 from trajvit.evaluation.costs import Cost
@@ -98,3 +99,19 @@ def test_a_front_page_shows_its_verdict_and_escapes_its_facts(tmp_path):
     front_page(tmp_path / "index.html", HOSTILE, "NO-GO", False, [("why", HOSTILE)], [Section("Pages", "<ol></ol>")])
     page = (tmp_path / "index.html").read_text()
     assert "NO-GO" in page and "verdict bad" in page and "<script>" not in page
+
+
+def test_a_page_tells_progress_by_its_newest_line(tmp_path):
+    reports = [
+        Progress("train", state, done, 9, "steps", 1.0, None) for state, done in (("running", 1), ("running", 5), ("done", 9))
+    ]
+    reports += [Progress("verify", "running", 1, 3, "samples", 1.0, 2.0)]  # where its kernel died
+    outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"{report}\n") for report in reports]
+    outputs.insert(2, nbformat.v4.new_output("stream", name="stdout", text="GO: 6 of 6\n"))
+    cell = nbformat.v4.new_code_cell("train()", outputs=outputs)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "nb.ipynb")
+    notebook_page(tmp_path / "nb.ipynb", tmp_path / "nb.html", [])
+    page = (tmp_path / "nb.html").read_text()
+    said = re.findall(r"<pre>(.*?)</pre>", page.split("output_stdout")[-1], re.DOTALL)
+    assert [line.split(",")[0] for line in said[0].splitlines()] == ["GO: 6 of 6", "train: done", "verify: running"]
+    assert page.count('class="output_subarea output_stream') == 1

@@ -15,6 +15,7 @@ from pygments.formatters import HtmlFormatter
 from trajvit.datasets.files import write_atomic
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+PROGRESS = re.compile(r"(.+?): (running|done|failed|interrupted), \d+/\d+ ")  # as `Progress` is printed
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --faint: #5c6470; --line: #e3e6ea; --accent: #2f62a8; --page: #fff;
@@ -35,6 +36,7 @@ a { color: var(--accent); } nav, .facts, summary { color: var(--faint); font-siz
 .toc ol { margin: .3em 0 1em; padding-left: 1.6em; columns: 20em 3; } .toc li { break-inside: avoid; padding: 1px 0; }
 details { margin: .4em 0; } summary { cursor: pointer; }
 pre { overflow-x: auto; font-size: .8rem; line-height: 1.45; padding: 10px 12px; border-radius: 6px; background: var(--panel); }
+.output_stdout pre { white-space: pre-wrap; }
 img, svg { max-width: 100%; height: auto; } .output_png img { background: #fff; border-radius: 6px; }
 table { border-collapse: collapse; margin: 1em 0; font-size: .85rem; display: block; overflow-x: auto; }
 th, td { text-align: left; padding: 5px 14px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -110,7 +112,7 @@ def notebook_page(notebook: Path, page: Path, facts: list[Fact], trouble: str = 
             heading = next((line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")), heading)
         cell.metadata.setdefault("alt", f"figure: {heading}")  # where the notebook says nothing itself
         outputs = cell.get("outputs", [])
-        cell["outputs"] = [output for output in outputs if WIDGET not in output.get("data", {})]
+        cell["outputs"] = _settled([output for output in outputs if WIDGET not in output.get("data", {})])
     body, _ = HTMLExporter(template_name="basic", embed_images=True).from_notebook_node(document)
     title = next(
         (line[2:] for cell in document.cells for line in cell.source.splitlines() if line.startswith("# ")), notebook.stem
@@ -119,6 +121,35 @@ def notebook_page(notebook: Path, page: Path, facts: list[Fact], trouble: str = 
     home = '<nav><a href="index.html">all pages of this run</a></nav>'
     folded = "".join(map(str, details or []))
     _write_page(page, title, f"{switch}{home}{_trouble(trouble)}{_facts(facts)}{folded}{_contents(body)}{body}")
+
+
+def _settled(outputs: list) -> list:
+    """Outputs as they read afterwards: what was printed stands together, and progress is told by its newest line."""
+    settled = []
+    for output in outputs:
+        before = settled[-1] if settled else None
+        if before and (output.output_type, output.get("name")) == (before.output_type, before.get("name")) == (
+            "stream",
+            "stdout",
+        ):
+            before.text += output.text
+        else:
+            settled.append(output)
+    for output in settled:
+        if output.output_type == "stream":
+            output.text = "".join(_newest(output.text.splitlines(keepends=True)))
+    return settled
+
+
+def _newest(lines: list[str]) -> list[str]:
+    """The lines without those of running work that a later one of the same work replaces."""
+    told = [PROGRESS.match(line) for line in lines]
+    later = [{match[1] for match in told[number + 1 :] if match} for number in range(len(lines))]
+    return [
+        line
+        for line, match, after in zip(lines, told, later, strict=True)
+        if not (match and match[2] == "running" and match[1] in after)
+    ]
 
 
 def front_page(

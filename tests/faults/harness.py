@@ -84,3 +84,7 @@ def litter(root: Path) -> list[str]:
 
 def progress(root: Path) -> dict:
     return json.loads((root / "PROGRESS.json").read_text())
+
+
+def mount(*arguments: object) -> None:
+    subprocess.run(["mount", *map(str, arguments)], check=True, capture_output=True)

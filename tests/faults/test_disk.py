@@ -6,29 +6,12 @@ from pathlib import Path
 
 import pytest
 import trajvit
-from harness import contents, end, litter, progress, quick_folder, records, run, start, wait_until
+from harness import contents, end, litter, mount, progress, quick_folder, records, run, start, wait_until
 from trajvit.settings import InputError
 
 SAMPLES, SHARD = 8000, 50
 ARGUMENTS = ("--samples", SAMPLES, "--shard-size", SHARD)
-MIB = 2**20
-
-
-def mount(*arguments: object) -> None:
-    subprocess.run(["mount", *map(str, arguments)], check=True, capture_output=True)
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A disk of 20 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    try:
-        mount("-t", "tmpfs", "-o", "size=20m", "tmpfs", place)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a disk takes root")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=False, capture_output=True)
+MIB, DISK_MIB = 2**20, 20
 
 
 @pytest.fixture(scope="module")

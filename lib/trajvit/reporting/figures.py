@@ -283,7 +283,7 @@ def ladder(climbed: Ladder) -> Figure:
             axis.axhline(level, color=colour, linestyle="--", linewidth=1, label=baseline.replace("_", " "))
         if metric.limit is not None:
             axis.axhline(metric.limit, color="black", linewidth=1, label="limit")
-        axis.set(xscale="log", xlabel="training clips", title=f"{name.replace('_', ' ')}", xticks=samples)
+        axis.set(xscale="log", xlabel="training clips", title=name.replace("_", " "), xticks=samples)
         axis.set_xticklabels([f"{size:,}" for size in samples])
         axis.minorticks_off()
         if metric.more_is_better:

@@ -127,12 +127,9 @@ def _settled(outputs: list) -> list:
     """Outputs as they read afterwards: what was printed stands together, and progress is told by its newest line."""
     settled = []
     for output in outputs:
-        before = settled[-1] if settled else None
-        if before and (output.output_type, output.get("name")) == (before.output_type, before.get("name")) == (
-            "stream",
-            "stdout",
-        ):
-            before.text += output.text
+        printed = output.output_type == "stream" and output.name == "stdout"
+        if printed and settled and (settled[-1].output_type, settled[-1].get("name")) == ("stream", "stdout"):
+            settled[-1].text += output.text
         else:
             settled.append(output)
     for output in settled:
@@ -143,13 +140,15 @@ def _settled(outputs: list) -> list:
 
 def _newest(lines: list[str]) -> list[str]:
     """The lines without those of running work that a later one of the same work replaces."""
-    told = [PROGRESS.match(line) for line in lines]
-    later = [{match[1] for match in told[number + 1 :] if match} for number in range(len(lines))]
-    return [
-        line
-        for line, match, after in zip(lines, told, later, strict=True)
-        if not (match and match[2] == "running" and match[1] in after)
-    ]
+    kept, told_later = [], set()
+    for line in reversed(lines):
+        told = PROGRESS.match(line)
+        if told and told[2] == "running" and told[1] in told_later:
+            continue
+        if told:
+            told_later.add(told[1])
+        kept.append(line)
+    return kept[::-1]
 
 
 def front_page(

@@ -40,18 +40,19 @@ def look_at_tokenizer(val: Clips, clips: TrainingClips, foreground_weight: float
         model.eval()
         device = next(model.parameters()).device
         video = to_video(val.frames).to(device)
-        losses, outputs = [], []
-        work = flops(lambda: outputs.append(model(video)[0].float()))
-        for own, output in ((video, outputs[0]), (learnt.to(device), model(learnt.to(device))[0].float())):
-            losses.append(float(reconstruction_loss(output, own, foreground_weight)))
-        frames = to_frames(outputs[0])
+        losses, seen = [], []
+        work = flops(lambda: seen.append(model(video)))
+        output, quantized = seen[0]
+        for own, made in ((video, output), (learnt.to(device), model(learnt.to(device))[0])):
+            losses.append(float(reconstruction_loss(made.float(), own, foreground_weight)))
+        frames = to_frames(output.float())
         figures = {
             "validation_loss": losses[0],
             "training_loss": losses[1],
             "foreground_psnr_db": float(foreground_psnr(frames, val.frames).mean()),
             "blank_psnr_db": blank,
             "centre_error_px": float(centre_error(frames, val.pixels).mean()),
-            "code_usage": code_usage(model.encode(video).cpu().numpy(), model.config.codes),
+            "code_usage": code_usage(quantized.tokens.cpu().numpy(), model.config.codes),
         }
         pairs = np.stack([val.frames[:SHOWN], frames[:SHOWN]], axis=1).reshape(-1, *frames.shape[1:])
         return Look(figures, {"reconstruction": pairs}, BACKWARD * work / len(video))

@@ -72,3 +72,11 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line_and_loses_nothing(qu
     assert progress(root)["state"] == "failed" and sound_so_far(root, whole) and not litter(root)
     assert run(*command)[0] == 0
     assert contents(root) == whole
+
+
+def test_an_interrupt_in_the_midst_of_an_import_ends_with_the_same_code(tmp_path):
+    """Python ends by SIGINT, whatever `sys.exit` says, when an interrupt once left an `exec`, as where a dataclass is made."""
+    late = "import click\ndef main(*_, **__): exec('raise KeyboardInterrupt')\nclick.Group.main = main\n"
+    (tmp_path / "sitecustomize.py").write_text(late)
+    code, _, err = run("--help", PYTHONPATH=str(tmp_path))
+    assert (code, err) == (75, "trajvit: interrupted; the same command continues\n")

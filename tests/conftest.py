@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from metadata_server import serve
 from trajvit.running.places import NOTEBOOKS
 
 
@@ -22,3 +23,13 @@ def smoke_run(tmp_path_factory, worker_id):
             assert ended.returncode == 0, ended.stdout + ended.stderr
             made.touch()
     return out
+
+
+@pytest.fixture
+def metadata(monkeypatch):
+    """The instance metadata of a machine that is being taken back; its answers are the class's."""
+    address, told = serve()
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", address)
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
+    yield told
+    told.vanish()

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -22,39 +21,6 @@ from trajvit.running.archive import pack
 from trajvit.running.mirror import INDEX, Mirror
 from trajvit.running.places import NOTEBOOKS
 from trajvit.running.user_data import FIRST, user_data
-
-
-class Metadata(BaseHTTPRequestHandler):
-    """What Amazon tells a machine about itself: that it takes it back, or nothing."""
-
-    reclaims = False
-
-    def do_PUT(self) -> None:
-        self._say(200, b"a-token")
-
-    def do_GET(self) -> None:
-        told = self.reclaims and self.headers["X-aws-ec2-metadata-token"] == "a-token"
-        notice = b'{"action": "terminate", "time": "2026-11-25T17:00:00Z"}'
-        self._say(200 if told and self.path.endswith("/spot/instance-action") else 404, notice)
-
-    def _say(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_) -> None:
-        """Nothing."""
-
-
-@pytest.fixture
-def metadata(monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{server.server_port}/")
-    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
-    monkeypatch.setattr(Metadata, "reclaims", False)
-    yield Metadata
-    server.shutdown()
 
 
 @pytest.fixture
@@ -112,10 +78,11 @@ def test_a_run_whose_spot_machine_is_taken_away_is_finished_by_another(launch, b
     (rented,) = machines()
     place = tags(rented)["trajvit:place"]
     run = place.rpartition("/")[2]
+    metadata.status = 404  # nobody takes it back yet
     process = boot(script(rented))
     manifest = boot.home / "source" / "reports" / "runs" / run / "manifest.json"
     wait_until(lambda: manifest.exists() and '"done"' in manifest.read_text(), 200, "the first notebook")
-    metadata.reclaims = True
+    metadata.status = 200
     code, out = ended(process)
     assert code == 75 and boot.shutdowns() == ["-h +480", "-h now"], out
     (told,) = next(watch(Bucket(place)))
@@ -124,7 +91,7 @@ def test_a_run_whose_spot_machine_is_taken_away_is_finished_by_another(launch, b
     assert json.loads(Bucket(place).read("results/manifest.json"))["notebooks"][0]["state"] == "done"
     amazon("ec2").terminate_instances(InstanceIds=[rented["InstanceId"]])
 
-    metadata.reclaims = False
+    metadata.status = 404
     assert launch("--spot", "--yes", params=None, resume=run)[0] == 0
     code, out = ended(boot(script(machines()[0])))
     assert code == 0 and boot.shutdowns() == ["-h +480", "-h now"] * 2, out

@@ -4,53 +4,19 @@ import hashlib
 import json
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import trajvit
 from trajvit.training import spot
 from trajvit.training.recipe import Recipe, train
 
-NOTICE = b'{"action": "terminate", "time": "2026-11-25T17:00:00Z"}'
 TINY = {"tokenizer_steps": 30, "tokenizer_batch": 4, "transformer_steps": 4, "transformer_batch": 4, "checkpoint_every": 100}
 
 
-class Metadata(BaseHTTPRequestHandler):
-    """Version 2 of the instance metadata: a token is asked for first, and shown with every question."""
-
-    token, status, body, asked = b"a-token", 200, NOTICE, 0
-
-    def do_PUT(self) -> None:
-        self._say(200 if self.headers["X-aws-ec2-metadata-token-ttl-seconds"] else 400, self.token)
-
-    def do_GET(self) -> None:
-        type(self).asked += 1
-        if self.path != "/latest/meta-data/spot/instance-action" or self.headers["X-aws-ec2-metadata-token"] != "a-token":
-            self._say(401, b"")
-        else:
-            self._say(self.status, self.body)
-
-    def _say(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_) -> None:
-        """Nothing."""
-
-
-@pytest.fixture
-def metadata(monkeypatch):
-    kind = type("Told", (Metadata,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    kind.vanish = lambda: (server.shutdown(), server.server_close())
-    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{server.server_port}/")
-    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # where nobody is; the machine's own address needs no proxy
     monkeypatch.setattr(spot, "POLL_S", 0.05)
-    yield kind
-    server.server_close()
 
 
 @pytest.fixture(scope="module")

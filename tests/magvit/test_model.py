@@ -14,6 +14,7 @@ from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import (
     SIZES,
     MaskedTransformer,
+    Neighbours,
     TokenEmbedding,
     TransformerConfig,
     attention,
@@ -314,3 +315,15 @@ def test_a_digit_of_few_values_means_something_else_at_each_place_and_a_codebook
         vectors = TokenEmbedding(config)(torch.full((1, config.length), 7))[0]
         assert bool((vectors[0] != vectors[1]).any()) == differs
         assert sum(weight.numel() for weight in TokenEmbedding(config).digits.parameters()) <= 64 * 32 * 32
+
+
+def test_a_token_is_seen_by_its_neighbours_in_its_slice_and_by_nobody_else_before_attention():
+    grid = (2, 6, 7)
+    mixed = Neighbours(8, grid)
+    x = torch.randn(1, prod(grid), 8)
+    changed = x.clone()
+    changed[0, (1 * 6 + 2) * 7 + 3] += torch.randn(8)
+    reached = (mixed(changed) - mixed(x)).abs().sum(-1).view(grid) > 0
+    expected = torch.zeros(grid, dtype=torch.bool)
+    expected[1, 0:5, 1:6] = True
+    assert torch.equal(reached, expected)

@@ -19,7 +19,7 @@ from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import InputError, Settings
 
-FORMAT, FORMAT_VERSION = "trajvit.MAGVIT", 3
+FORMAT, FORMAT_VERSION = "trajvit.MAGVIT", 4
 CHUNK = 64  # clips that go through the model at a time
 
 Video = Float[Tensor, "B C T H W"]

@@ -196,6 +196,25 @@ class TokenEmbedding(nn.Module):
         return (t[:, None, None] + h[:, None] + w).flatten(0, 2)
 
 
+class Neighbours(nn.Module):
+    """Two convolutions over the tokens of each time slice, added to them before the first block.
+
+    Where the ball lies is said by all the tokens that it lies across. Attention has to find those neighbours at each place
+    anew; a kernel learns it at all places at once (Xiao et al., arXiv:2106.14881; README, "What was tried").
+    """
+
+    def __init__(self, width: int, grid: tuple[int, int, int]):
+        super().__init__()
+        self.grid = grid
+        self.norm = nn.LayerNorm(width)
+        self.convolutions = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, width, 3, padding=1))
+
+    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        t, h, w = self.grid
+        slices = rearrange(self.norm(x), "b (t h w) d -> (b t) d h w", t=t, h=h, w=w)
+        return x + rearrange(self.convolutions(slices), "(b t) d h w -> b (t h w) d", t=t)
+
+
 class MaskedTransformer(nn.Module):
     """Features of every position from a partly masked token grid, and heads that read tokens and the class off them."""
 
@@ -207,6 +226,7 @@ class MaskedTransformer(nn.Module):
         self.mask_embedding = nn.Parameter(0.02 * torch.randn(width))
         self.task_embedding = nn.Embedding(config.tasks, width)
         self.class_embedding = nn.Embedding(config.classes + 2, width)
+        self.neighbours = Neighbours(width, config.grid)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.digit_heads = DigitHeads(width, config.levels)
@@ -220,6 +240,7 @@ class MaskedTransformer(nn.Module):
         masked = tokens == self.config.mask_token
         embedded = self.tokens(tokens.masked_fill(masked, 0))
         body = torch.where(masked[..., None], self.mask_embedding, embedded) + self.tokens.positions()
+        body = self.neighbours(body)
         x = torch.cat([self.task_embedding(task)[:, None], self.class_embedding(label)[:, None], body], dim=1)  # (B, 2+L, D)
         for block in self.blocks:
             x = block(x)

@@ -173,7 +173,8 @@ class MaskedModelling(nn.Module):
     ):
         super().__init__()
         self.model, self.clips, self.samples, self.block = model, clips, len(clips), clips.block
-        self.matrices = [weight for weight in model.blocks.parameters() if weight.ndim == 2]
+        hidden = (*model.neighbours.parameters(), *model.blocks.parameters())
+        self.matrices = [weight for weight in hidden if weight.ndim > 1]
         self.loss_parts, self.light_weight = tuple(loss_parts), light_weight
         self.reader = LightReader(model.config.width, model.config.grid, tokenizer.config.frames)
         self.tokenizer = tokenizer.requires_grad_(False).eval()

@@ -58,7 +58,7 @@ def _overfitting(looks: Sequence[dict[str, float]]) -> Ailment | None:
     shown = (
         f"on held-out clips the loss rose from {held_out[best]:.3g} to {held_out[-1]:.3g}, on its own it fell to {learnt[-1]:.3g}"
     )
-    return Ailment("overfitting", shown, "more samples, fewer steps, or a smaller size")
+    return Ailment("overfitting", shown, "more samples, fewer steps, dropout=0.1, or a smaller size")
 
 
 def _blank(look: dict[str, float]) -> Ailment | None:

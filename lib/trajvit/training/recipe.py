@@ -48,6 +48,7 @@ class Recipe(Settings):
     foreground_weight: float = Field(6.0, ge=0)
     tokenizer_light: float = Field(0.05, ge=0, description="weight of each frame's centre of light in stage one")
     transformer_light: float = Field(20.0, ge=0, description="the same in stage two, where it pays in the long run alone")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of a block's outputs that the transformer forgoes in training")
     image_steps: int = Field(0, ge=0, description="steps of an image tokenizer, from which the video tokenizer is inflated")
     gan_weight: float = Field(0.0, ge=0, description="weight of the adversarial loss; 0.1 in the paper")
     gan_restraint: Literal["r1", "lecam"] = Field("r1", description="what holds the discriminator")
@@ -70,7 +71,7 @@ class Recipe(Settings):
 
     def of_tokenizer(self) -> dict:
         """The part that decides the first stage, as JSON: the second stage may change without it being trained again."""
-        second = {"one_softmax", "loss_parts", "transformer_light", "transformer_steps", "transformer_batch"}
+        second = {"one_softmax", "loss_parts", "transformer_light", "dropout", "transformer_steps", "transformer_batch"}
         return {name: value for name, value in self.of_model().items() if name not in second}
 
     def of_model(self) -> dict:
@@ -85,8 +86,8 @@ class Recipe(Settings):
             self.size, frames=frames, height=height, width=width, channels=channels, quantizer=quantizer
         )
         levels = (tokenizer.codes,) if self.one_softmax else tokenizer.quantizer.digits
-        transformer = TransformerConfig.named(self.size, grid=tokenizer.grid, levels=levels, classes=len(NAMES), tasks=len(TASKS))
-        return tokenizer, transformer
+        shape = {"grid": tokenizer.grid, "levels": levels, "classes": len(NAMES), "tasks": len(TASKS)}
+        return tokenizer, TransformerConfig.named(self.size, dropout=self.dropout, **shape)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from trajvit.magvit.transformer import (
     SIZES,
     MaskedTransformer,
     Neighbours,
-    TokenEmbedding,
     TransformerConfig,
     attention,
     from_digits,
@@ -307,14 +306,6 @@ def test_wrong_shapes_and_labels_are_refused(model, call):
 @pytest.mark.parametrize("size", SIZES)
 def test_sizes_by_name_exist(size):
     assert TransformerConfig.named(size, **SHAPE).length == 64
-
-
-def test_a_digit_of_few_values_means_something_else_at_each_place_and_a_codebook_the_same():
-    for levels, differs in (((16, 16), True), ((1024,), False)):
-        config = TransformerConfig(**SHAPE | {"levels": levels}, layers=1, width=32, heads=2)
-        vectors = TokenEmbedding(config)(torch.full((1, config.length), 7))[0]
-        assert bool((vectors[0] != vectors[1]).any()) == differs
-        assert sum(weight.numel() for weight in TokenEmbedding(config).digits.parameters()) <= 64 * 32 * 32
 
 
 def test_a_token_is_seen_by_its_neighbours_in_its_slice_and_by_nobody_else_before_attention():

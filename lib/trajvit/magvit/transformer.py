@@ -22,7 +22,6 @@ SIZES = {
     "base": {"layers": 12, "width": 768, "heads": 12},
     "large": {"layers": 24, "width": 1024, "heads": 16},
 }
-FEW = 64
 
 
 class TransformerConfig(Settings):
@@ -168,28 +167,17 @@ class DigitHeads(nn.Module):
 
 
 class TokenEmbedding(nn.Module):
-    """A vector for each token, the sum of its digits', and one for each place of the grid.
-
-    A digit of up to `FEW` values has a table of its own at every place: what it says of where the ball is depends on where
-    it stands, and the first layer need not work that out from a sum of the two (README, "What was tried"). The thousands of
-    a whole codebook would each be met too seldom at any one place: they share a table.
-    """
+    """A vector for each token, the sum of its digits', and one for each place of the grid."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.levels = config.levels
-        self.places = [config.length if level <= FEW else 1 for level in config.levels]
-        self.digits = nn.ModuleList(
-            nn.Embedding(places * level, config.width) for places, level in zip(self.places, config.levels, strict=True)
-        )
+        self.digits = nn.ModuleList(nn.Embedding(level, config.width) for level in config.levels)
         self.axes = nn.ParameterList(nn.Parameter(0.02 * torch.randn(n, config.width)) for n in config.grid)
 
-    def forward(self, tokens: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
-        """The vectors of the first S tokens of a grid."""
-        digits = to_digits(tokens, self.levels)  # (B, S, places)
-        place = torch.arange(tokens.shape[1], device=tokens.device)
-        tables = zip(self.digits, self.places, self.levels, digits.unbind(-1), strict=True)
-        return sum(table(place % places * level + digit) for table, places, level, digit in tables)
+    def forward(self, tokens: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape D"]:
+        digits = to_digits(tokens, self.levels).unbind(-1)
+        return sum(table(digit) for table, digit in zip(self.digits, digits, strict=True))
 
     def positions(self) -> Float[Tensor, "L D"]:
         t, h, w = self.axes

@@ -10,7 +10,7 @@ from math import prod
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -197,13 +197,10 @@ class Neighbours(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.convolutions = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, width, 3, padding=1))
 
-    def forward(self, x: Float[Tensor, "B L D"], known: Bool[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
-        """Tokens that are not `known` are left as they are, and are to the others what lies beyond the border."""
+    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         t, h, w = self.grid
-        shown = self.norm(x) * known[..., None]
-        slices = rearrange(shown, "b (t h w) d -> (b t) d h w", t=t, h=h, w=w)
-        told = rearrange(self.convolutions(slices), "(b t) d h w -> b (t h w) d", t=t)
-        return x + told * known[..., None]
+        slices = rearrange(self.norm(x), "b (t h w) d -> (b t) d h w", t=t, h=h, w=w)
+        return x + rearrange(self.convolutions(slices), "(b t) d h w -> b (t h w) d", t=t)
 
 
 class MaskedTransformer(nn.Module):
@@ -231,7 +228,7 @@ class MaskedTransformer(nn.Module):
         masked = tokens == self.config.mask_token
         embedded = self.tokens(tokens.masked_fill(masked, 0))
         body = torch.where(masked[..., None], self.mask_embedding, embedded) + self.tokens.positions()
-        body = self.neighbours(body, ~masked)
+        body = self.neighbours(body)
         x = torch.cat([self.task_embedding(task)[:, None], self.class_embedding(label)[:, None], body], dim=1)  # (B, 2+L, D)
         for block in self.blocks:
             x = block(x)

@@ -176,6 +176,7 @@ class TokenEmbedding(nn.Module):
         self.axes = nn.ParameterList(nn.Parameter(0.02 * torch.randn(n, config.width)) for n in config.grid)
 
     def forward(self, tokens: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape D"]:
+        """The vectors of tokens, without those of their places."""
         digits = to_digits(tokens, self.levels).unbind(-1)
         return sum(table(digit) for table, digit in zip(self.digits, digits, strict=True))
 

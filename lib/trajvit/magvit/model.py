@@ -14,12 +14,13 @@ from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import open_folder, write_file
 from trajvit.magvit.commit import interior
 from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig, Prompt, clip_noise, decode
+from trajvit.magvit.published import located, published
 from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, prediction_from, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import InputError, Settings
 
-FORMAT, FORMAT_VERSION = "trajvit.MAGVIT", 4
+FORMAT, FORMAT_VERSION = "trajvit.MAGVIT", 5
 CHUNK = 64  # clips that go through the model at a time
 
 Video = Float[Tensor, "B C T H W"]
@@ -142,11 +143,13 @@ class MAGVIT(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "MAGVIT":
-        """Load a model saved by `save_pretrained`. Raises `InputError` for a missing, foreign or damaged one."""
-        root = open_folder(path)
+        """Load a model saved by `save_pretrained`, from its folder or `s3://bucket/prefix`, or one that comes with the
+        repository, by its name: `compact-30k`, `compact-30k-varied`. Raises `InputError` for a missing, foreign or damaged one."""
+        root = open_folder(located(path))
         content = root.read("config.json")
         if content is None:
-            raise InputError(f"there is no model at {root} (no config.json): train one, or name another folder")
+            names = "".join(f", {name}" for name in published())
+            raise InputError(f"there is no model at {root} (no config.json): train one, or name another folder{names}")
         try:
             described = json.loads(content)
         except ValueError as error:

@@ -25,7 +25,7 @@ class FSQConfig(Settings):
     """Finite scalar quantization (arXiv:2309.15505): each feature is rounded to a few levels. It cannot collapse."""
 
     kind: Literal["fsq"] = "fsq"
-    levels: tuple[int, ...] = Field((16, 16, 16), min_length=1, description="values of each feature")
+    levels: tuple[int, ...] = Field((64, 64), min_length=1, description="values of each feature")
 
     @property
     def digits(self) -> tuple[int, ...]:

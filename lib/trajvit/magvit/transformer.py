@@ -189,19 +189,20 @@ class Neighbours(nn.Module):
     """Two convolutions over the tokens of each time slice, added to them before the first block.
 
     Where the ball lies is said by all the tokens that it lies across. Attention has to find those neighbours at each place
-    anew; a kernel learns it at all places at once (Xiao et al., arXiv:2106.14881; README, "What was tried").
+    anew; a kernel learns it at all places at once (Xiao et al., arXiv:2106.14881; README, "What was tried"). What they add
+    is normalized (arXiv:2111.09883, section 3.2): else it grows to a hundred times what the blocks can add to it.
     """
 
     def __init__(self, width: int, grid: tuple[int, int, int]):
         super().__init__()
         self.grid = grid
-        self.norm = nn.LayerNorm(width)
+        self.norm, self.norm_after = nn.LayerNorm(width), nn.LayerNorm(width)
         self.convolutions = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, width, 3, padding=1))
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         t, h, w = self.grid
         slices = rearrange(self.norm(x), "b (t h w) d -> (b t) d h w", t=t, h=h, w=w)
-        return x + rearrange(self.convolutions(slices), "(b t) d h w -> b (t h w) d", t=t)
+        return x + self.norm_after(rearrange(self.convolutions(slices), "(b t) d h w -> b (t h w) d", t=t))
 
 
 class MaskedTransformer(nn.Module):

@@ -36,6 +36,11 @@ class Table:
         ]
         return "\n".join(line.rstrip() for line in lines)
 
+    def markdown(self) -> str:
+        """The same for a README."""
+        rows = [self.headings, ["---"] * len(self.headings), *self.rows]
+        return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows)
+
 
 def metrics_table(metrics: Metrics) -> Table:
     """Groups of metrics, as `Metric`s by name, one a row: value, interval, baselines with the interval of how much more the

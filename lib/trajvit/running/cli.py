@@ -258,6 +258,18 @@ def compare_command(first: str, second: str, out: str | None) -> int:
     return 0
 
 
+@commands.command("figures")
+@click.argument("run")
+def figures_command(run: str) -> int:
+    """Print the headline figures of RUN, a folder or a name in reports/runs, as a Markdown table."""
+    from trajvit.evaluation.headlines import headlines
+    from trajvit.reporting.tables import headline_table
+    from trajvit.running.records import find_run
+
+    print(headline_table(headlines(find_run(run).metrics)).markdown())
+    return 0
+
+
 @commands.command("evaluate")
 @click.argument("checkpoint")
 @click.option("--data", help="folder of the datasets train, val and test; made where they are missing")

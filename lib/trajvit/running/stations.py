@@ -26,6 +26,7 @@ from trajvit.evaluation.pixel_predictors import PixelPredictorConfig, train_pixe
 from trajvit.evaluation.scores import TRIVIAL
 from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.model import MAGVIT
+from trajvit.magvit.published import located
 from trajvit.magvit.tasks import given_frames
 from trajvit.metrics.centres import Balls
 from trajvit.running.parameters import Parameters
@@ -108,7 +109,7 @@ def evaluated_magvit(parameters: Parameters, dataset: Dataset, on_progress: List
     """The MAGVIT of `checkpoint`, or else the one that is trained on `dataset`. Raises `InputError` for one of other clips."""
     if not parameters.checkpoint:
         return train_magvit(parameters, dataset, on_progress=on_progress).model
-    model = MAGVIT.from_pretrained(place(parameters.checkpoint))
+    model = MAGVIT.from_pretrained(place(located(parameters.checkpoint)))
     shape, world = model.config.tokenizer, dataset.config.world
     if (*shape.clip, shape.channels) != world.shape:
         raise InputError(
@@ -121,9 +122,10 @@ def evaluated_magvit(parameters: Parameters, dataset: Dataset, on_progress: List
 def described(checkpoint: str) -> list[str]:
     """The `name=value` changes of parameters with which a checkpoint's own kind of clips is made: its `training.json`
     says which, or, where there is none, its config the format alone. Raises `InputError` for what is no checkpoint."""
-    shape = MAGVIT.from_pretrained(place(checkpoint)).config.tokenizer
+    folder = place(located(checkpoint))
+    shape = MAGVIT.from_pretrained(folder).config.tokenizer
     changes = [f"checkpoint={checkpoint}", f"format={'x'.join(map(str, (*shape.clip, shape.channels)))}"]
-    manifest = place(checkpoint) / "training.json"
+    manifest = folder / "training.json"
     if manifest.exists() and (data := json.loads(manifest.read_text())["data"])["kind"] == "filmed":
         changes += [f"variety={data['world']['variety']}", f"seed={data['seed']}", f"samples={data['samples']}"]
     kind = "-".join(change.partition("=")[2] for change in changes[1:])

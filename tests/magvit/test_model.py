@@ -149,7 +149,7 @@ class Knowing(torch.nn.Module):
         return 50.0 * torch.nn.functional.one_hot(wanted, self.config.levels[place])
 
 
-SAMPLERS, SCHEDULES = ("confidence", "random", "halton"), ("cosine", "uniform", "pow", "log", "exp")
+SAMPLERS, SCHEDULES = ("confidence", "random", "halton", "slices"), ("cosine", "uniform", "pow", "log", "exp")
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -186,6 +186,45 @@ def test_each_step_leaves_open_what_the_schedule_says(sampler, schedule):
     assert open_counts == [[count, count] for count in expected]
 
 
+def test_slices_are_filled_one_after_the_other():
+    config, seen = TransformerConfig(**SHAPE), []
+
+    class Watched(Knowing):
+        def forward(self, tokens, task, label):
+            seen.append((tokens == config.mask_token).unflatten(1, (4, 16)).sum(2)[0].tolist())
+            return super().forward(tokens, task, label)
+
+    watched = Watched(config, torch.zeros(1, 64, dtype=torch.long))
+    prompt = Prompt(torch.zeros(1, 64).long(), torch.zeros(1, 64).bool(), torch.zeros(1).long(), torch.zeros(1).long())
+    decoding = DecodingConfig(steps=8, schedule="uniform", sampler="slices", guidance=0)
+    decode(watched, prompt, decoding, torch.from_numpy(clip_noise(0, range(1), decoding, 64, config.levels)))
+    filled = [64 - 8 * step for step in range(8)]
+    assert seen == [[max(0, min(16, left - 16 * (3 - k))) for k in range(4)] for left in filled]
+
+
+def test_what_is_not_wanted_stays_masked():
+    config = TransformerConfig(**SHAPE)
+    knowing = Knowing(config, torch.randint(0, CODES, (1, 64)))
+    prompt = Prompt(torch.zeros(1, 64).long(), torch.zeros(1, 64).bool(), torch.zeros(1).long(), torch.zeros(1).long())
+    wanted = torch.arange(64)[None] < 32
+    decoding = DecodingConfig(sampler="slices", guidance=0)
+    noise = torch.from_numpy(clip_noise(0, range(1), decoding, 64, config.levels))
+    drawn = decode(knowing, prompt, decoding, noise, wanted)
+    assert torch.equal(drawn, torch.where(wanted, knowing.truth, config.mask_token))
+
+
+def test_generation_draws_the_first_half_and_then_predicts_the_second(model, monkeypatch):
+    seen, forward, mask_token = [], model.transformer.forward, model.transformer.config.mask_token
+
+    def watched(tokens, task, label):
+        seen.append((TASKS[int(task[0])].name, (tokens == mask_token).unflatten(1, (2, 32)).sum(2)[0].tolist(), label.tolist()))
+        return forward(tokens, task, label)
+
+    monkeypatch.setattr(model.transformer, "forward", watched)
+    model.generate([2], decoding=SAMPLING.model_copy(update={"steps": 4}))
+    assert seen == [("CG", [32 - 8 * step, 32], [2]) for step in range(4)] + [("CFP", [0, 32], [2])]
+
+
 class TwoModes(torch.nn.Module):
     """The true conditionals of sequences that are all 0 (70 %) or all 1: independent positions would mix them."""
 
@@ -200,7 +239,7 @@ class TwoModes(torch.nn.Module):
         return features.log()
 
 
-@pytest.mark.parametrize(("sampler", "off_by"), [("random", 0.05), ("halton", 0.05), ("confidence", 0.08)])
+@pytest.mark.parametrize(("sampler", "off_by"), [("random", 0.05), ("halton", 0.05), ("confidence", 0.08), ("slices", 0.08)])
 def test_two_modes_are_drawn_in_their_true_shares(sampler, off_by):
     """A token a step, drawn at temperature 1. Confidence prefers what is likelier, by a bias that its noise keeps small."""
     toy, count = TwoModes(), 1200

@@ -70,7 +70,7 @@ TRANSFORMERS = (
     Variation("transformer", "on VQ's tokens, one softmax", {"quantizer": "vq"}),
     Variation("transformer", "on LFQ's tokens, two digits", {"quantizer": "lfq"}),
 )
-SAMPLERS = ("confidence", "random", "halton")
+SAMPLERS = ("confidence", "random", "halton", "slices")
 STEPS = (1, 4, 12, 24)
 DECODINGS = tuple(
     Variation(f"decoding by {sampler}", f"{steps} steps", decoding={"sampler": sampler, "steps": steps})
@@ -187,7 +187,7 @@ class Laboratory:
 
     def _of_decoding(self, model: MAGVIT, sampler: str, steps: int) -> dict[str, float]:
         greedy = DecodingConfig(**GREEDY.model_dump() | {"sampler": sampler, "steps": steps})
-        sampling = DecodingConfig(**SAMPLING.model_dump() | {"sampler": sampler, "steps": steps})
+        sampling = DecodingConfig(sampler=sampler, steps=steps)
         return {
             "prediction_px": score_prediction(model, self.held_out, decoding=greedy).metrics["centre_error_px"].value,
             "class_agreement": self._agreement(model, sampling),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import open_folder, write_file
-from trajvit.magvit.commit import interior
+from trajvit.magvit.commit import Sequence, interior
 from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig, Prompt, clip_noise, decode
 from trajvit.magvit.published import located, published
 from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, prediction_from, task_number
@@ -89,7 +89,11 @@ class MAGVIT(nn.Module):
         return self.class_probabilities(videos, given).argmax(-1)
 
     def generate(self, labels: Int[Tensor, " B"] | list[int], seed: int = 0, decoding: DecodingConfig = SAMPLING) -> Video:
-        """New videos of the given classes (task CG). Clip k depends on (seed, k, its label) alone."""
+        """New videos of the given classes (task CG). Clip k depends on (seed, k, its label) alone.
+
+        By default the first half of the frames is drawn, a time slice after the other, and the rest follows from it as in
+        `predict`; `DecodingConfig()` decodes as the paper does.
+        """
         labels = torch.as_tensor(labels, dtype=torch.long)
         return self.complete(torch.zeros(len(labels), *self._clip_shape()), "CG", labels, seed, decoding)
 
@@ -203,10 +207,21 @@ class MAGVIT(nn.Module):
                 noise = torch.from_numpy(clip_noise(seed, clips, decoding, self.config.transformer.length, levels)).to(
                     self.device
                 )
-            filled = decode(self.transformer, prompt, decoding, noise)
+            if decoding.halves and task.name == "CG":
+                filled = self._in_halves(prompt, decoding, noise)
+            else:
+                filled = decode(self.transformer, prompt, decoding, noise)
             return self.tokenizer.decode(filled.unflatten(1, shape.grid))
 
         return self._in_chunks(complete, torch.arange(len(videos)))
+
+    def _in_halves(self, prompt: Prompt, decoding: DecodingConfig, noise: Float[Tensor, "B steps L n"] | None) -> Sequence:
+        """The tokens of the first half of the frames drawn, and of the rest the likeliest, given those."""
+        shape, task = self.config.tokenizer, TASKS[task_number("CFP")]
+        first = interior(task, shape.clip, shape.stride).to(self.device).expand_as(prompt.interior)
+        drawn = decode(self.transformer, prompt, decoding, noise, first)
+        numbers, label = self._prefix(len(drawn), task.name, prompt.label)
+        return torch.where(first, drawn, decode(self.transformer, Prompt(drawn, first, numbers, label), GREEDY, None))
 
     def _checked_labels(self, labels: Int[Tensor, " B"], count: int) -> Int[Tensor, " B"]:
         classes = len(self.config.classes)

@@ -141,7 +141,7 @@ class Explorer:
             "clip": ipywidgets.IntSlider(first.clip, 0, 99, description="clip", continuous_update=False),
             "task": ipywidgets.Dropdown(options=SHOWN, value=first.task, description="task"),
             "given": one_of("given", {str(k): k for k in range(stride, world.frames, stride)}, given_frames(world.frames)),
-            "sampler": one_of("sampler", {name: name for name in ("random", "confidence", "halton")}, first.sampler),
+            "sampler": one_of("sampler", {name: name for name in ("random", "confidence", "halton", "slices")}, first.sampler),
             "steps": ipywidgets.IntSlider(first.steps, 1, 24, description="steps", continuous_update=False),
             "temperature": _slider("temperature", first.temperature, 2.0),
             "guidance": _slider("guidance", first.guidance, 4.0),

@@ -46,6 +46,7 @@ th button::after { content: " \\2195"; opacity: .35; }
 th[aria-sort=ascending] button::after { content: " \\2191"; opacity: 1; }
 th[aria-sort=descending] button::after { content: " \\2193"; opacity: 1; }
 .sortable td { white-space: nowrap; }
+@media (max-width: 700px) { td { white-space: nowrap; } }
 .sortable small { display: block; max-width: 30em; color: var(--faint); white-space: normal; }
 .spark { width: 110px; height: 24px; stroke: var(--accent); fill: none; stroke-width: 1.5; vertical-align: middle; }
 .better { color: var(--good); } .worse { color: var(--bad); }

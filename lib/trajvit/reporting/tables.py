@@ -1,7 +1,7 @@
 """Tables of figures with what they are worth, for notebooks and pages; everything in them is escaped."""
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from trajvit.datasets.verification import CENTRE_PX, Verification
 from trajvit.evaluation.ablations import Ablated
@@ -81,6 +81,31 @@ def headline_table(found: Sequence[Headline]) -> Table:
             ]
         )
     return Table(["task", "figure", "MAGVIT (95 % interval)", "best baseline", "limit", "of the limit", "verdict"], rows)
+
+
+def figures_table(runs: Mapping[str, Sequence[Headline]]) -> Table:
+    """The headlines of some runs, by the runs' names, side by side: each figure with its interval, the best of the others and
+    the limit, and how many times the limit it is."""
+    by_name = {name: {(one.task, one.figure): one.metric for one in found} for name, found in runs.items()}
+    figures = dict.fromkeys(figure for found in by_name.values() for figure in found)
+    rows = []
+    for task, figure in figures:
+        row = [f"{task}: {figure}"]
+        for found in by_name.values():
+            row += _beside(found[task, figure]) if (task, figure) in found else ["", "", ""]
+        rows.append(row)
+    headings = [heading for name in runs for heading in (f"{name}: MAGVIT (95 % interval)", "best other", "limit")]
+    return Table(["what", *headings], rows)
+
+
+def _beside(metric: Metric) -> list[str]:
+    best = metric.best_baseline
+    times = f" ({metric.of_limit:.3g} x)" if metric.of_limit is not None and not metric.more_is_better else ""
+    return [
+        _with_interval(metric),
+        f"{best[0].replace('_', ' ')} {_figure(best[1])}" if best else "",
+        "" if metric.limit is None else f"{_figure(metric.limit)}{times}",
+    ]
 
 
 def _with_interval(metric: Metric) -> str:

@@ -259,14 +259,15 @@ def compare_command(first: str, second: str, out: str | None) -> int:
 
 
 @commands.command("figures")
-@click.argument("run")
-def figures_command(run: str) -> int:
-    """Print the headline figures of RUN, a folder or a name in reports/runs, as a Markdown table."""
+@click.argument("runs", nargs=-1, required=True)
+def figures_command(runs: tuple[str, ...]) -> int:
+    """Print the headline figures of RUNS, given by their folders or their names in reports/runs, as a Markdown table."""
     from trajvit.evaluation.headlines import headlines
-    from trajvit.reporting.tables import headline_table
+    from trajvit.reporting.tables import figures_table
     from trajvit.running.records import find_run
 
-    print(headline_table(headlines(find_run(run).metrics)).markdown())
+    records = [find_run(run) for run in runs]
+    print(figures_table({one.parameters["variety"]: headlines(one.metrics) for one in records}).markdown())
     return 0
 
 

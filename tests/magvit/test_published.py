@@ -1,0 +1,62 @@
+"""Models that come with the repository: by name, from its own folder, with what is said of them."""
+
+import json
+
+import pytest
+import torch
+from trajvit import MAGVIT
+from trajvit.magvit import published
+from trajvit.magvit.tasks import TASKS
+from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
+from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
+from trajvit.settings import InputError
+from trajvit.worlds.families import NAMES
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    tokenizer = TokenizerConfig(base_channels=16)
+    shape = TransformerConfig(
+        grid=tokenizer.grid, levels=tokenizer.quantizer.digits, classes=4, tasks=len(TASKS), layers=1, width=32, heads=2
+    )
+    return MAGVIT(Tokenizer(tokenizer), MaskedTransformer(shape), NAMES)
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "WEIGHTS", tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+def test_a_published_model_is_found_by_its_name_wherever_one_stands(shelf, model, tmp_path, monkeypatch):
+    model.save_pretrained(shelf / "own-30k")
+    monkeypatch.chdir(tmp_path)
+    loaded = MAGVIT.from_pretrained("own-30k")
+    assert torch.equal(loaded.generate([1], seed=3), model.generate([1], seed=3))
+
+
+def test_a_folder_of_the_users_own_is_not_taken_for_a_published_model(shelf, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (shelf / "empty").mkdir(parents=True)
+    for name in ("mine", "empty", "weights/own-30k", "../weights"):
+        assert published.located(name) == name
+
+
+def test_who_asks_for_an_unknown_model_is_told_which_there_are(shelf, model):
+    model.save_pretrained(shelf / "own-30k")
+    with pytest.raises(InputError, match=r"there is no model at .*own-31k.* own-30k"):
+        MAGVIT.from_pretrained("own-31k")
+
+
+@pytest.mark.parametrize("name", published.published())
+def test_each_model_that_comes_along_is_whole_small_and_described(name):
+    folder = published.WEIGHTS / name
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 20e6
+    assert {file.name for file in folder.iterdir()} == {"README.md", "config.json", "model.safetensors", "training.json"}
+    trained_on = json.loads((folder / "training.json").read_text())["data"]
+    card = (folder / "README.md").read_text()
+    assert f"{trained_on['samples']:,}" in card and trained_on["world"]["variety"] in card
+    clips = MAGVIT.from_pretrained(name).generate([0, 1, 2, 3])
+    assert clips.shape[0] == 4 and clips.max() > 0.5

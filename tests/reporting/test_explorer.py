@@ -1,26 +1,17 @@
 import re
 
 import pytest
-import torch
 from trajvit.magvit.model import MAGVIT
-from trajvit.magvit.tokenizer import Tokenizer
-from trajvit.magvit.transformer import MaskedTransformer
 from trajvit.reporting import explorer as module
 from trajvit.reporting.explorer import FORESEEN, SHOWN, Choice, Explorer, explorer, picture
-from trajvit.training.recipe import Recipe
 from trajvit.worlds.config import WorldConfig
-from trajvit.worlds.families import NAMES
 
 WORLD = WorldConfig()
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    tokenizer, transformer = Recipe().models(WORLD)
-    untrained = MaskedTransformer(transformer)
-    torch.nn.init.normal_(untrained.class_embedding.weight)  # classes far enough apart for guidance to change a token
-    return MAGVIT(Tokenizer(tokenizer), untrained, NAMES)
+    return MAGVIT.from_pretrained("compact-30k")
 
 
 @pytest.mark.parametrize("task", SHOWN)

@@ -44,10 +44,8 @@ class DecodingConfig(Settings):
 
 
 # For generation: few tokens at a time, and the future from the first half, as the model is trained most (README, "What was
-# tried"). More noise on the choice gives more kinds of clips, and fewer lawful ones.
-SAMPLING = DecodingConfig(
-    steps=32, schedule="uniform", sampler="slices", temperature=1.0, choice_temperature=1.0, guidance=0.0, halves=True
-)
+# tried").
+SAMPLING = DecodingConfig(steps=32, schedule="uniform", sampler="slices", temperature=1.0, halves=True)
 
 # For prediction, where the future all but follows from the condition: the likeliest tokens, in one pass. More passes
 # commit to the black background first, of which the model is surest (README, "What was tried").

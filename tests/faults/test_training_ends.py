@@ -30,7 +30,7 @@ def test_a_disk_that_fills_during_a_checkpoint_costs_nothing_but_the_steps_since
 
     def save_on_a_full_disk(folder, step, *rest):
         if step == 4:
-            with open(ballast, "wb") as file, pytest.raises(OSError):
+            with open(ballast, "wb", buffering=0) as file, pytest.raises(OSError):
                 while True:
                     file.write(bytes(MIB // 4))
                     file.flush()

@@ -221,7 +221,7 @@ def test_generation_draws_the_first_half_and_then_predicts_the_second(model, mon
         return forward(tokens, task, label)
 
     monkeypatch.setattr(model.transformer, "forward", watched)
-    model.generate([2], decoding=SAMPLING.model_copy(update={"steps": 4}))
+    model.generate([2], decoding=SAMPLING.model_copy(update={"steps": 4, "guidance": 0.0}))
     assert seen == [("CG", [32 - 8 * step, 32], [2]) for step in range(4)] + [("CFP", [0, 32], [2])]
 
 

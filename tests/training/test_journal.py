@@ -71,7 +71,6 @@ def test_a_training_that_ends_in_black_is_named_in_the_record_the_widget_and_onc
     with pytest.warns(UserWarning, match="blank output") as warned:
         train(recipe, data, tmp_path)
     assert sum("blank output" in str(one.message) for one in warned) == 1
-    assert any("code collapse: " in str(one.message) for one in warned)  # black takes few codes
     record = told(tmp_path / "tokenizer")
     assert "WARNING blank output: foreground PSNR" in record["note"] and "try " in record["note"]
     gauge = Gauge()

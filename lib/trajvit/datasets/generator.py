@@ -95,11 +95,12 @@ def plan(
 
 def refuse_other_content(folder: Folder, config: StoredConfig) -> bool:
     """Whether the folder holds the dataset of this config; raises `InputError` where it holds anything else."""
+    strangers = _strangers(folder, config)  # before the config is looked for: another machine may be writing it
     whole = read_config(folder)
     found = whole or read_config(folder, SPARE)
-    if found is None:
-        _refuse_foreign_folder(folder, config)
-    elif found != config:
+    if found is None and strangers:
+        raise InputError(f"{folder} holds other things ({', '.join(strangers[:3])}): name an empty or new folder")
+    if found and found != config:
         raise InputError(
             f"{folder} holds another dataset ({_difference(found, config)}): name another folder or the same parameters"
         )
@@ -199,12 +200,11 @@ def _difference(found: StoredConfig, asked: StoredConfig) -> str:
     )
 
 
-def _refuse_foreign_folder(folder: Folder, config: StoredConfig) -> None:
+def _strangers(folder: Folder, config: StoredConfig) -> list[str]:
+    """What a folder holds beside a dataset's arrays. Raises `InputError` for a file."""
     if isinstance(folder, Disk) and folder.place.exists() and not folder.place.is_dir():
         raise InputError(f"{folder} is a file, not a folder: name another place")
-    strangers = sorted(name for name in folder.names() if name not in config.arrays and not name.startswith(("_", "PROGRESS.")))
-    if strangers:
-        raise InputError(f"{folder} holds other things ({', '.join(strangers[:3])}): name an empty or new folder")
+    return sorted(name for name in folder.names() if name not in config.arrays and not name.startswith(("_", "PROGRESS.")))
 
 
 def _ended(folder: Folder, report: str) -> bool:

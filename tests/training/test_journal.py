@@ -7,6 +7,7 @@ import pytest
 import trajvit
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from trajvit.datasets.loading import batch_rows
 from trajvit.datasets.progress import Progress
 from trajvit.reporting.live import Gauge
 from trajvit.training.health import ailments
@@ -60,6 +61,17 @@ def test_looking_changes_no_bit_of_the_weights_and_is_told_in_figures_and_pictur
         (moving, *_) = events.Images(f"{next(iter(pictures))}, moving")
         assert Image.open(io.BytesIO(moving.encoded_image_string)).format == "GIF"
     assert any(one.picture for one in heard) and heard[-1].figures
+
+
+def test_a_resumed_training_is_judged_by_the_losses_before_it_too(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("trajvit.training.loop.LOG_EVERY", 1)
+    judged, recipe, rows = [], Recipe(**TINY, checkpoint_every=2), [batch_rows(16, 4, 0, step) for step in range(5)]
+    with monkeypatch.context() as interrupted, pytest.raises(IndexError):  # in the sixth step
+        interrupted.setattr("trajvit.training.loop.batch_rows", lambda *_: rows.pop())
+        train(recipe, data, tmp_path)
+    monkeypatch.setattr("trajvit.training.journal.ailments", lambda losses, *_: judged.append(list(losses)) or [])
+    history = train(recipe, data, tmp_path).history["tokenizer"]
+    assert [len(losses) for losses in judged[:2]] == [5, 6] and judged[1] == history["loss"]
 
 
 def test_a_training_that_ends_in_black_is_named_in_the_record_the_widget_and_once_in_the_log(

@@ -47,9 +47,10 @@ class Journal:
         folder: Folder,
         batch_size: int,
         look: Callable[[nn.Module], Look] | None,
+        losses: list[float],
     ):
         self.telling, self.writer, self.folder, self.batch_size, self.look = telling, writer, folder, batch_size, look
-        self.losses: list[float] = []
+        self.losses = list(losses)  # those before it was interrupted: a rise is seen against all of them
         self.looks: list[dict[str, float]] = []
         self.warned: set[str] = set()
         self.flops_a_sample, self.peak_gflops = 0.0, 0.0

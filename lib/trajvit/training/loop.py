@@ -284,7 +284,7 @@ def fit(
             stack.enter_context(folder.lock("train"))
             writer = stack.enter_context(events_in(folder, first))
             telling = stack.enter_context(Telling(f"train {name}", config.steps, "steps", folder, on_progress, done=first))
-            journal = Journal(telling, writer, folder, config.batch_size, look)
+            journal = Journal(telling, writer, folder, config.batch_size, look, history.get("loss", []))
         held = stack.enter_context(Held())
         stack.enter_context(spot_watched(held.ask))
         for step in range(first, config.steps):

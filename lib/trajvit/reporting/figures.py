@@ -126,13 +126,13 @@ def where_balls_are(clips: Clips) -> Figure:
 
 def losses(history: dict[str, dict[str, list[float]]]) -> Figure:
     """The logged parts of each stage's loss against the step."""
-    figure, axes = plt.subplots(1, len(history), figsize=(4.5 * len(history), 2.8), squeeze=False)
+    figure, axes = plt.subplots(1, len(history), figsize=(5.2 * len(history), 2.8), squeeze=False, layout="constrained")
     for axis, (stage, scalars) in zip(axes[0], history.items(), strict=True):
         for name, values in scalars.items():
             if name not in ("step", "loss", "gradient_norm", "learning_rate"):
                 axis.plot(scalars["step"], _smooth(values), label=name, linewidth=1.3)
         axis.set(title=stage, xlabel="step", ylabel="loss", yscale="log")
-        axis.legend()
+        axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)  # beside the curves, which fill the axes
     return figure
 
 

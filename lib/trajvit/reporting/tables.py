@@ -68,13 +68,13 @@ def headline_table(found: Sequence[Headline]) -> Table:
     """One row a headline: MAGVIT's figure, the best of the others, the limit and how many times the limit it is."""
     rows = []
     for one in found:
-        metric, best = one.metric, one.metric.best_baseline
+        metric = one.metric
         rows.append(
             [
                 one.task,
                 one.figure,
                 _with_interval(metric),
-                f"{best[0].replace('_', ' ')} {_figure(best[1])}" if best else "",
+                _best_baseline(metric),
                 "" if metric.limit is None else _figure(metric.limit),
                 "" if metric.of_limit is None else f"{metric.of_limit:.3g} x",
                 one.verdict,
@@ -99,13 +99,17 @@ def figures_table(runs: Mapping[str, Sequence[Headline]]) -> Table:
 
 
 def _beside(metric: Metric) -> list[str]:
-    best = metric.best_baseline
     times = f" ({metric.of_limit:.3g} x)" if metric.of_limit is not None and not metric.more_is_better else ""
     return [
         _with_interval(metric),
-        f"{best[0].replace('_', ' ')} {_figure(best[1])}" if best else "",
+        _best_baseline(metric),
         "" if metric.limit is None else f"{_figure(metric.limit)}{times}",
     ]
+
+
+def _best_baseline(metric: Metric) -> str:
+    best = metric.best_baseline
+    return f"{best[0].replace('_', ' ')} {_figure(best[1])}" if best else ""
 
 
 def _with_interval(metric: Metric) -> str:

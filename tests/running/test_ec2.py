@@ -131,7 +131,7 @@ def test_a_dry_run_says_the_plan_and_changes_nothing(cloud, launch, bucket):
 def test_without_a_yes_nothing_is_launched(cloud, launch, monkeypatch):
     code, said = launch("--spot")
     assert code == 2 and "add --yes" in said and not machines() and not cloud.changes
-    monkeypatch.setattr("trajvit.running.cli._agreed", lambda: False)
+    monkeypatch.setattr("trajvit.running.cli_ec2._agreed", lambda: False)
     code, said = launch("--spot")
     assert code == 0 and "nothing was launched" in said and not machines() and not cloud.changes
 

@@ -13,12 +13,14 @@ import click
 from trajvit.datasets.folders import open_folder
 from trajvit.datasets.generator import generate
 from trajvit.datasets.importing import SHARES, import_npz
-from trajvit.datasets.progress import Progress, Sighting, silent, watch
+from trajvit.datasets.progress import silent, watch
 from trajvit.datasets.verification import Verification, verify
+from trajvit.running.cli_bench import bench
+from trajvit.running.cli_ec2 import ec2
+from trajvit.running.lines import Latest, Lines, tell
 from trajvit.settings import InputError
 from trajvit.worlds.streams import SPLITS
 
-LINE_EVERY_S = 2.0
 ENDING_S = 5.0
 
 
@@ -58,35 +60,6 @@ class Stop:
         if time.monotonic() - self.last >= ENDING_S:
             self.last = time.monotonic()
             raise KeyboardInterrupt
-
-
-class Lines:
-    """Prints progress as plain lines, at most one every few seconds and one at each end."""
-
-    def __init__(self):
-        self.last = time.monotonic()
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.state != "running" or time.monotonic() - self.last >= LINE_EVERY_S:
-            self.last = time.monotonic()
-            print(progress, file=sys.stderr, flush=True)
-
-
-class Latest:
-    """Prints what was seen of progress files: on a terminal always the newest in place, else now and then a line."""
-
-    def __init__(self):
-        self.last, self.height = -LINE_EVERY_S, 0
-
-    def __call__(self, sightings: list[Sighting]) -> None:
-        in_place = sys.stdout.isatty()
-        ended = all(found.progress.state != "running" for found in sightings)
-        if not (in_place or ended or time.monotonic() - self.last >= LINE_EVERY_S):
-            return
-        self.last = time.monotonic()
-        above = f"\x1b[{self.height}A\x1b[J" if in_place and self.height else ""
-        self.height = len(sightings)
-        print(above + "\n".join(map(str, sightings)), flush=True)
 
 
 @click.group()
@@ -215,16 +188,12 @@ def run_command(
         asked = parameters, list(changes), *([list(axes)] if axes else []), list(only), out
         plan = make_sweep(*asked) if axes else make_plan(*asked)
         if not dry_run:
-            return run_sweep(plan, jobs, _print, Lines())
+            return run_sweep(plan, jobs, tell, Lines())
         for line in plan.lines():
             print(line)
         print("dry run: everything is in place, nothing was run or written")
         return 0
-    return run(parameters, list(changes), list(only), out, _print, prepare_only)
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)
+    return run(parameters, list(changes), list(only), out, tell, prepare_only)
 
 
 @commands.command("index")
@@ -283,136 +252,8 @@ def evaluate_command(checkpoint: str, data: str | None, changes: tuple[str, ...]
     from trajvit.running.stations import described
 
     own = [*described(checkpoint), *([f"data_dir={data}"] if data else []), *changes]
-    return run(str(NOTEBOOKS / "params" / "evaluate.yaml"), own, ["04"], out, _print)
+    return run(str(NOTEBOOKS / "params" / "evaluate.yaml"), own, ["04"], out, tell)
 
 
-@commands.group("ec2")
-def ec2() -> None:
-    """Runs on rented machines, which end by themselves; results go to S3."""
-
-
-@ec2.command("launch")
-@click.option("--params", help="the YAML file of the run's parameters")
-@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="change a parameter; may be repeated")
-@click.option("--resume", metavar="RUN", help="continue this run of --bucket instead, after an interruption")
-@click.option("--bucket", required=True, help="s3://bucket/prefix, in which each run gets a folder")
-@click.option("--instance", required=True, help="the machine's type, such as c7i.2xlarge or g6.xlarge")
-@click.option("--gpus", default=0, show_default=True, help="refuse a type with fewer NVIDIA GPUs")
-@click.option("--spot", is_flag=True, help="cheaper, and may be taken away at any time")
-@click.option("--max-hours", default=8.0, show_default=True, help="the machine ends then, whatever it does")
-@click.option("--role", default="trajvit", show_default=True, help="the machine's instance profile; see ec2 policy")
-@click.option("--dry-run", is_flag=True, help="check everything, print the plan, change nothing")
-@click.option("--yes", is_flag=True, help="do not ask")
-def launch_command(dry_run: bool, yes: bool, **options) -> int:
-    """Rent a machine, run the notebooks there, and let it end."""
-    from trajvit.running.ec2 import Order, launch
-
-    return launch(Order(**options), dry_run, lambda: yes or _agreed(), _print)
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise InputError("nobody is there to say yes to that cost: add --yes")
-    return click.confirm("Launch it?")
-
-
-@ec2.command("status")
-@click.option("--bucket", help="tell also of the runs there whose machines are gone")
-def status_command(bucket: str | None) -> int:
-    """The machines, what they cost so far, and how far their runs are."""
-    from trajvit.running.ec2 import status
-
-    for line in status(bucket):
-        print(line, flush=True)
-    return 0
-
-
-@ec2.command("stop")
-@click.argument("run")
-def stop_command(run: str) -> int:
-    """End the machine of a RUN, given as its name or its s3://bucket/prefix/RUN."""
-    from trajvit.running.ec2 import stop
-
-    for line in stop(run):
-        print(line)
-    return 0
-
-
-@ec2.command("logs")
-@click.argument("place")
-def logs_command(place: str) -> int:
-    """What the machine of a run, s3://bucket/prefix/RUN, has printed, up to the last minute."""
-    from trajvit.running.ec2 import log
-
-    print(log(place), end="")
-    return 0
-
-
-@ec2.command("policy")
-@click.option("--bucket", required=True, help="s3://bucket/prefix of the runs")
-def policy_command(bucket: str) -> int:
-    """The IAM policy of the machines' role: what they need, and nothing besides."""
-    import json
-
-    from trajvit.running.ec2 import policy
-
-    print(json.dumps(policy(bucket), indent=2))
-    return 0
-
-
-@commands.group("bench")
-def bench() -> None:
-    """Measure this machine, or the recipe; each prints one JSON line."""
-
-
-@bench.command("generate")
-@click.option("--samples", default=1_000_000, show_default=True, help="clips written to disk, several times over")
-def bench_generate_command(samples: int) -> None:
-    """How fast clips are made, in memory and on disk, against a plain loop and against filling memory."""
-    from trajvit.running.bench import bench_generate
-
-    _print_json(bench_generate(samples))
-
-
-@bench.command("train")
-def bench_train_command() -> None:
-    """How fast both stages learn, nano and small, and what share of the machine's peak that is."""
-    from trajvit.running.bench_model import bench_train
-
-    _print_json(bench_train())
-
-
-@bench.command("decode")
-def bench_decode_command() -> None:
-    """How fast clips are decoded in 12 steps, against token by token."""
-    from trajvit.running.bench_model import bench_decode
-
-    _print_json(bench_decode())
-
-
-@bench.command("ablate")
-@click.option("--samples", default=2000, show_default=True, help="training clips")
-@click.option("--eval-samples", default=200, show_default=True, help="clips of the val stream")
-@click.option("--variety", type=click.Choice(["textbook", "varied"]), default="textbook", show_default=True)
-@click.option("--tokenizer-steps", default=120, show_default=True)
-@click.option("--transformer-steps", default=160, show_default=True)
-@click.option("--seeds", default=3, show_default=True, help="trainings a variation, 2 to 10")
-@click.option("--out", default="data/ablations", show_default=True, help="folder of the clips and trainings; it resumes")
-@click.option("--to", default="reports/ablations.json", show_default=True, help="the file that notebook 03 shows")
-def bench_ablate_command(samples: int, eval_samples: int, variety: str, out: str, to: str, **budget) -> None:
-    """What each part of the recipe is worth: equal budgets, one change each, several seeds."""
-    from trajvit.evaluation.ablations import Budget, ablate, write_ablations
-    from trajvit.running.places import place
-
-    chosen, root, say = Budget(**budget), place(out), Lines()
-    train = generate(out=root / "train", samples=samples, variety=variety, on_progress=say)
-    val = generate(out=root / "val", samples=eval_samples, variety=variety, split="val", on_progress=say)
-    found = ablate(chosen, train, val, root / "trainings", say)
-    write_ablations(place(to), chosen, train, found)
-    _print_json({f"{row.group}: {row.name}": {name: row.mean(name) for name in row.metrics} for row in found})
-
-
-def _print_json(measured: dict) -> None:
-    import json
-
-    print(json.dumps(measured))
+commands.add_command(ec2)
+commands.add_command(bench)

@@ -101,7 +101,8 @@ def test_the_three_parts_of_the_loss_share_out_all_positions():
     torch.manual_seed(0)
     tokens, shown = torch.randint(0, 1000, (500, 64)), torch.randint(0, 1000, (500, 64))
     inside = torch.rand(500, 64) < 0.5
-    masked = commit_mask(tokens, shown, inside, MASK, torch.zeros(500, dtype=torch.bool), torch.rand(500, 65))
+    whole, from_the_end = torch.zeros(500, dtype=torch.bool), torch.arange(500) % 2 == 0
+    masked = commit_mask(tokens, shown, inside, MASK, whole, torch.rand(500, 65), from_the_end, 16)
     parts = torch.stack([masked.refine, masked.mask, masked.reconstruct])
     assert (parts.sum(0) == 1).all()
     assert torch.equal(masked.tokens[masked.refine], shown[masked.refine]) and inside[masked.refine].all()
@@ -113,7 +114,9 @@ def test_every_sample_draws_its_own_mask_ratio():
     torch.manual_seed(0)
     tokens = torch.zeros(2000, 64, dtype=torch.long)
     outside, whole = torch.zeros_like(tokens).bool(), torch.arange(2000) < 500
-    ratio = (commit_mask(tokens, tokens, outside, MASK, whole, torch.rand(2000, 65)).tokens == MASK).float().mean(1)
+    anywhere = torch.zeros_like(whole)
+    masked = commit_mask(tokens, tokens, outside, MASK, whole, torch.rand(2000, 65), anywhere, 16)
+    ratio = (masked.tokens == MASK).float().mean(1)
     assert (ratio[:500] == 1).all()
     assert len(ratio[500:].unique()) > 50 and ratio.min() < 0.1
     assert ratio[500:].mean() == pytest.approx(2 / torch.pi, abs=0.02)
@@ -133,3 +136,16 @@ def test_schedules_take_their_published_values():
 def test_an_unknown_task_is_refused():
     with pytest.raises(InputError, match="there are FP"):
         task_number("XX")
+
+
+def test_masks_from_the_end_leave_what_decoding_by_slices_leaves():
+    torch.manual_seed(0)
+    tokens = torch.zeros(4000, 64, dtype=torch.long)
+    nowhere = torch.zeros(4000, dtype=torch.bool)
+    masked = commit_mask(tokens, tokens, nowhere[:, None].expand(-1, 64), MASK, nowhere, torch.rand(4000, 65), ~nowhere, 16)
+    open_ = (masked.tokens == MASK).unflatten(1, (4, 16))
+    count = open_.sum(2)  # (B, slices)
+    assert (count.diff(dim=1) >= 0).all() and ((count > 0) & (count < 16)).sum(1).max() == 1  # one slice at a time
+    assert torch.bincount(count.sum(1), minlength=65)[1:].min() > 30  # 62.5 of each number are to be expected
+    begun = open_[:, 1][(count[:, 1] == 8)].float().mean(0)  # half filled: any half of it
+    assert begun.min() > 0.3 and begun.max() < 0.7

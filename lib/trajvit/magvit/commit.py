@@ -60,17 +60,23 @@ def commit_mask(
     mask_token: int,
     whole: Bool[Tensor, " B"],
     draws: Float[Tensor, "B L1"],
+    from_the_end: Bool[Tensor, " B"],
+    per_slice: int,
 ) -> Masked:
     """The multivariate conditional mask of Eq. 5, with a mask ratio drawn for each sample.
 
     A masked position holds the interior condition token if there is one and the mask token if not; an unmasked one
     holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6). Samples in
-    `whole` are masked in every position, as they are when decoding begins. `draws` are uniform random numbers on the CPU,
-    one for each sample's ratio and one for each of its positions.
+    `whole` are masked in every position, as they are when decoding begins. Where the paper's masks lie anywhere, those of
+    samples `from_the_end` lie in the last time slices of `per_slice` positions, and in any positions of the first of these:
+    so decoding by slices leaves them. They take any number of positions, all equally likely. `draws` are uniform random
+    numbers, one for each sample's ratio and one for each of its positions; these and `from_the_end` are on the CPU.
     """
     length, device = tokens.shape[1], tokens.device
-    count = (masked_share(draws[:, :1], length) * length).ceil().clamp(min=1).long()  # (B, 1)
-    order = draws[:, 1:].to(device, non_blocking=True).argsort(1).argsort(1)
+    share = torch.where(from_the_end[:, None], 1 - draws[:, :1], masked_share(draws[:, :1], length))
+    count = (share * length).ceil().clamp(min=1).long()  # (B, 1)
+    later = torch.arange(length) // per_slice * from_the_end[:, None]  # (B, L)
+    order = (draws[:, 1:] - later).to(device, non_blocking=True).argsort(1).argsort(1)
     masked = (order < count.to(device, non_blocking=True)) | whole[:, None]  # (B, L)
     stand_in = torch.where(interior, condition, mask_token)
     return Masked(

@@ -1,5 +1,6 @@
 """One training loop for every model: AdamW and Muon, warm-up and cosine, clipping, EMA, checkpoints, resume, processes."""
 
+import copy
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from trajvit.training.events import events_in, keep_events
 from trajvit.training.interruption import Held
 from trajvit.training.journal import Journal, Look
 from trajvit.training.muon import Muon
+from trajvit.training.sharding import clip_gradients, is_spread, load_whole, part_like, spread, whole
 from trajvit.training.spot import spot_watched
 
 LOG_EVERY = 10
@@ -50,6 +52,8 @@ class FitConfig(Settings):
     checkpoint_every: int = Field(200, ge=1)
     # Left out of what identifies a training: it may go on elsewhere.
     device: Choice = Field("auto", exclude=True, description="auto: a GPU where there is one")
+    compile: bool = Field(False, exclude=True, description="by torch.compile")
+    shard: bool = Field(False, exclude=True, description="spread the model over the processes, where there are several")
 
 
 @runtime_checkable
@@ -103,11 +107,12 @@ def own_weights(objective: Objective) -> list[nn.Parameter]:
     return [weight for weight in objective.parameters() if weight.requires_grad and id(weight) not in theirs]
 
 
-def make_optimizers(objective: Objective, config: FitConfig, fused: bool = False) -> list[torch.optim.Optimizer]:
+def make_optimizers(objective: Objective, config: FitConfig, device: torch.device) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the objective's hidden matrices and kernels where there are any.
 
     Each group's `rate` is its learning rate as a multiple of the schedule's.
     """
+    at_once = {"foreach": False} if config.shard else {"fused": device.type == "cuda"}  # not spread weights and others at once
     muon = {id(weight) for weight in objective.matrices}
     others = [weight for weight in own_weights(objective) if id(weight) not in muon]
     optimizers = [
@@ -116,7 +121,7 @@ def make_optimizers(objective: Objective, config: FitConfig, fused: bool = False
             config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
-            fused=fused,
+            **at_once,
         )
     ]
     if objective.matrices:
@@ -131,7 +136,7 @@ class Player:
     def __init__(self, objective: Objective, config: FitConfig, device: torch.device):
         self.objective, self.config, self.device = objective, config, device
         self.weights = own_weights(objective)
-        self.optimizers = make_optimizers(objective, config, fused=device.type == "cuda")
+        self.optimizers = make_optimizers(objective, config, device)
         self._unseen: list[tuple[int, Int[Tensor, " B"], dict[str, Tensor]]] = []
 
     def state(self) -> dict:
@@ -141,9 +146,11 @@ class Player:
         }
 
     def load(self, state: dict) -> None:
-        self.objective.load_state_dict(state["objective"])
+        load_whole(self.objective, state["objective"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            moments = {i: {name: part_like(value, weights[i]) for name, value in of.items()} for i, of in saved["state"].items()}
+            optimizer.load_state_dict(saved | {"state": moments})
 
     def step(self, step: int, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         """One step on this process's share of a batch: `loss`, `gradient_norm` and the parts of the loss, all of it on the
@@ -159,8 +166,8 @@ class Player:
         loss = sum(parts.values())
         loss.backward()
         # Which weights have a gradient depends on the objective, not on the rows, so it is the same everywhere.
-        processes.average([weight.grad for weight in self.weights if weight.grad is not None])
-        norm = nn.utils.clip_grad_norm_(self.weights, self.config.clip_norm)
+        processes.average([weight.grad for weight in self.weights if weight.grad is not None and not is_spread(weight)])
+        norm = clip_gradients(self.weights, self.config.clip_norm)
         for optimizer in self.optimizers:
             optimizer.step()
         measured = {name: value.detach() for name, value in ({"loss": loss, "gradient_norm": norm} | parts).items()}
@@ -200,22 +207,37 @@ class Training:
             update_after_step=0,
             update_every=1,
             include_online_model=False,
-            use_foreach=True,
+            use_foreach=not config.shard,  # not spread weights and others at once
         )
         self.ema.ema_model.to(self.device)  # and not its counters, which would be waited for in every step
         objective.to(self.device)
+        self.one_piece = None
+        if config.shard and processes.count() > 1:
+            self.one_piece = copy.deepcopy(objective.model).cpu()
+            for model in (objective.model, self.ema.ema_model):
+                spread(model, self.device)
+        if config.compile:
+            objective.model.compile()
         opponents = objective.opponents if isinstance(objective, Contested) else []
         self.players = [Player(one, config, self.device) for one in (objective, *opponents)]
 
     def state(self) -> dict:
-        """All that a resumed training needs."""
-        return {"ema": self.ema.state_dict(), "players": [player.state() for player in self.players]}
+        """All that a resumed training needs; all processes meet here where the model is spread over them."""
+        state = {"ema": self.ema.state_dict(), "players": [player.state() for player in self.players]}
+        return whole(state) if self.one_piece else state
 
     def load(self, state: dict) -> None:
         """Take up a training where `state` was taken; before the first step."""
-        self.ema.load_state_dict(state["ema"])
+        load_whole(self.ema, state["ema"])
         for player, saved in zip(self.players, state["players"], strict=True):
             player.load(saved)
+
+    def averaged(self) -> nn.Module:
+        """The model with the moving average of its weights; all processes meet here where it is spread over them."""
+        if self.one_piece is None:
+            return self.ema.ema_model.eval()
+        self.one_piece.load_state_dict(whole(self.ema.ema_model.state_dict()))
+        return self.one_piece.to(self.device).eval()
 
     def step(self, step: int) -> dict[str, Float[Tensor, ""]]:
         """One step of each player: `loss` and `gradient_norm` of the model's, and the parts of all losses, as this process
@@ -275,7 +297,7 @@ def fit(
         training.load(saved)
     processes.check_same(first, f"the processes found different checkpoints in {folder}: name a place that all of them share")
     if first == config.steps:
-        return Fitted(training.ema.ema_model.eval(), history)
+        return Fitted(training.averaged(), history)
 
     with ExitStack() as stack:
         telling = writer = journal = None
@@ -284,7 +306,9 @@ def fit(
             stack.enter_context(folder.lock("train"))
             writer = stack.enter_context(events_in(folder, first))
             telling = stack.enter_context(Telling(f"train {name}", config.steps, "steps", folder, on_progress, done=first))
-            journal = Journal(telling, writer, folder, config.batch_size, look, history.get("loss", []))
+            journal = Journal(
+                telling, writer, folder, config.batch_size, None if training.one_piece else look, history.get("loss", [])
+            )
         held = stack.enter_context(Held())
         stack.enter_context(spot_watched(held.ask))
         for step in range(first, config.steps):
@@ -299,15 +323,16 @@ def fit(
                     journal.tell(done, scalars, training.ema.ema_model)
             if done % config.checkpoint_every == 0 or done == config.steps or stop:
                 training.check()
+                state = {"step": done, "history": history} | training.state()
                 if telling:
-                    save_checkpoint(folder, done, {"step": done, "history": history} | training.state(), identity)
+                    save_checkpoint(folder, done, state, identity)
                     keep_events(writer, folder)
             if stop:
                 if telling:
                     telling.advance(done)
                 processes.any_of(True)  # a launcher kills the others when one ends: not before the checkpoint is written
                 raise KeyboardInterrupt(held.why or "another process was told to end")
-    return Fitted(training.ema.ema_model.eval(), history)
+    return Fitted(training.averaged(), history)
 
 
 def _seen(training: Training, measured: dict[str, Float[Tensor, ""]]) -> dict[str, float]:

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trajvit.training.sharding import part_like, whole
+
 # The quintic of Jordan's post, whose slope at zero is steepest: after five turns all singular values are 0.7 to 1.2.
 A, B, C = 3.4445, -4.7750, 2.0315
 TURNS = 5
@@ -52,12 +54,13 @@ class Muon(torch.optim.Optimizer):
                 alike[weight.shape].append(weight)
             for weights in alike.values():
                 rows, columns = weights[0].flatten(1).shape
-                updates = orthogonalized(
-                    torch.stack([self._momentum(weight, group["momentum"]).flatten(1) for weight in weights])
-                )
+                # Of weights spread over processes each makes the whole update, and keeps its part.
+                momenta = [whole(self._momentum(weight, group["momentum"])).flatten(1) for weight in weights]
+                updates = orthogonalized(torch.stack(momenta))
                 rate = 0.2 * max(rows, columns) ** 0.5 * group["lr"]
                 for weight, update in zip(weights, updates, strict=True):
-                    weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update.view_as(weight), alpha=rate)
+                    part = part_like(update.view(weight.shape), weight)
+                    weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(part, alpha=rate)
 
     def _momentum(self, weight: Tensor, momentum: float) -> Tensor:
         """Nesterov's look ahead along the moving average of the gradients."""

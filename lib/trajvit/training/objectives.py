@@ -25,6 +25,8 @@ LABEL_DROPOUT = 0.1
 # Share of the samples with a condition that are masked wholly: the condition alone has to tell the rest. Without
 # them the model learns to fill gaps from their neighbours first and to predict late (README, "What was tried").
 WHOLLY_MASKED = 0.7
+# Share of the others that are masked from the end, as generation and futures are decoded, slice by slice.
+FROM_THE_END = 0.7
 CHUNK = 128
 COMMIT_PARTS = ("refine", "mask", "reconstruct")
 
@@ -76,7 +78,6 @@ class Reconstruction(nn.Module):
         self.critics = nn.ModuleList(critics)
         self.reader = LightReader(model.config.quantizer.features, model.config.grid, model.config.frames)
         self.samples, self.block = len(clips), clips.block
-        self.matrices = [module.weight for module in model.modules() if isinstance(module, PaddedConv3d)]
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         video = sent(self.clips.videos(rows), self.reader.weight.device)
@@ -92,6 +93,11 @@ class Reconstruction(nn.Module):
         for critic in self.critics:
             parts |= critic(output, video)
         return parts
+
+    @property
+    def matrices(self) -> list[nn.Parameter]:
+        """The kernels of the 3-D convolutions."""
+        return [module.weight for module in self.model.modules() if isinstance(module, PaddedConv3d)]
 
     @property
     def opponents(self) -> list["Telling"]:
@@ -173,8 +179,6 @@ class MaskedModelling(nn.Module):
     ):
         super().__init__()
         self.model, self.clips, self.samples, self.block = model, clips, len(clips), clips.block
-        hidden = (*model.neighbours.parameters(), *model.blocks.parameters())
-        self.matrices = [weight for weight in hidden if weight.ndim > 1]
         self.loss_parts, self.light_weight = tuple(loss_parts), light_weight
         self.reader = LightReader(model.config.width, model.config.grid, tokenizer.config.frames)
         self.tokenizer = tokenizer.requires_grad_(False).eval()
@@ -188,6 +192,12 @@ class MaskedModelling(nn.Module):
         self.register_buffer("label_given", torch.tensor([task.label == "given" for task in TASKS]), persistent=False)
         self.register_buffer("label_asked", torch.tensor([task.label == "asked" for task in TASKS]), persistent=False)
         self.register_buffer("labels", clips.labels, persistent=False)
+
+    @property
+    def matrices(self) -> list[nn.Parameter]:
+        """The matrices and kernels between embeddings and heads."""
+        hidden = (*self.model.neighbours.parameters(), *self.model.blocks.parameters())
+        return [weight for weight in hidden if weight.ndim > 1]
 
     def train(self, mode: bool = True) -> "MaskedModelling":
         """The tokenizer stays as it is."""
@@ -203,8 +213,9 @@ class MaskedModelling(nn.Module):
         inside = self.interior[task]
         whole = inside.any(1) & sent(mine(torch.rand(everyone)) < WHOLLY_MASKED, device)
         condition = self._conditions(drawn, rows, tokens)
-        draws = mine(torch.rand(everyone, 1 + tokens.shape[1]))
-        masked = commit_mask(tokens, condition, inside, config.mask_token, whole, draws)
+        draws, from_the_end = mine(torch.rand(everyone, 1 + tokens.shape[1])), mine(torch.rand(everyone)) < FROM_THE_END
+        per_slice = config.grid[1] * config.grid[2]
+        masked = commit_mask(tokens, condition, inside, config.mask_token, whole, draws, from_the_end, per_slice)
         unknown = ~self.label_given[task]
         kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)
         features, class_logits = self.model(masked.tokens, task, self._label_input(task, label, kept))
@@ -248,9 +259,13 @@ class NextToken(nn.Module):
     def __init__(self, model: AutoregressiveTransformer, tokenizer: Tokenizer, clips: TrainingClips):
         super().__init__()
         self.model, self.clips, self.samples, self.block = model, clips, len(clips), len(clips)
-        self.matrices = [weight for weight in model.blocks.parameters() if weight.ndim == 2]
         self.register_buffer("tokens", encode_clips(tokenizer, clips), persistent=False)
         self.register_buffer("labels", clips.labels, persistent=False)
+
+    @property
+    def matrices(self) -> list[nn.Parameter]:
+        """The matrices of the blocks."""
+        return [weight for weight in self.model.blocks.parameters() if weight.ndim == 2]
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         there = sent(rows, self.tokens.device)

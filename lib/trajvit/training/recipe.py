@@ -32,6 +32,13 @@ from trajvit.worlds.config import ClipShape
 from trajvit.worlds.families import NAMES
 from trajvit.worlds.film import Clips
 
+STAGES = (
+    "image_tokenizer",
+    "perceptual_features",
+    "tokenizer",
+    "transformer",
+)  # the folders of a training, as far as it has them
+
 
 class Recipe(Settings):
     """Everything that decides a training besides its data."""
@@ -57,6 +64,8 @@ class Recipe(Settings):
     checkpoint_every: int = Field(200, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
     device: Choice = Field("auto", description="where it is trained; auto: on a GPU where there is one")
+    compile: bool = Field(False, description="by torch.compile; does not pay on a CPU")
+    shard: bool = Field(False, description="spread each model over the processes that train it (FSDP)")
 
     def fit(self, steps: int, batch_size: int, learning_rate: float) -> FitConfig:
         """How a model of this recipe is trained."""
@@ -67,6 +76,8 @@ class Recipe(Settings):
             seed=self.seed,
             checkpoint_every=self.checkpoint_every,
             device=self.device,
+            compile=self.compile,
+            shard=self.shard,
         )
 
     def of_tokenizer(self) -> dict:
@@ -75,8 +86,8 @@ class Recipe(Settings):
         return {name: value for name, value in self.of_model().items() if name not in second}
 
     def of_model(self) -> dict:
-        """What decides the weights, as JSON: all but the device, on another of which a training may go on."""
-        return self.model_dump(mode="json", exclude={"device"})
+        """What decides the weights, as JSON: all but where and how they are computed; a training may go on otherwise."""
+        return self.model_dump(mode="json", exclude={"device", "compile", "shard"})
 
     def models(self, world: ClipShape) -> tuple[TokenizerConfig, TransformerConfig]:
         """The two configurations for clips of a shape. Raises `InputError` when the clips do not divide into tokens."""

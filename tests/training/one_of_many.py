@@ -1,7 +1,7 @@
 """`python -m trajvit`, as torchrun starts it, in float32: bfloat16 rounds a batch of four otherwise than two of two.
 
-Each process leaves the sha256 of the weights it ends with in `OUT-weights-N`. The last process is told to end in its third
-step; then all give the same command again.
+Each process says what share of the weights it holds, and leaves the sha256 of those that it ends with in `OUT-weights-N`. The
+last process is told to end in its third step; then all give the same command again.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import sys
 
 from trajvit.running import cli, stations
 from trajvit.training import loop, processes
+from trajvit.training.sharding import is_spread
 
 
 def in_float32() -> None:
@@ -32,7 +33,12 @@ def _leaving_weights(train):
 
 def _interrupted(step, calls=iter(range(1000))):  # noqa: B008
     def interrupted(training, number):
-        if next(calls) == 2 and processes.number() == processes.count() - 1:
+        call = next(calls)
+        if call == 0:
+            weights = list(training.objective.model.parameters())
+            held = sum((weight.to_local() if is_spread(weight) else weight).numel() for weight in weights)
+            print(f"holds {held / sum(weight.numel() for weight in weights):.1f} of the weights", flush=True)
+        if call == 2 and processes.number() == processes.count() - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(training, number)
 

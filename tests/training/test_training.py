@@ -4,6 +4,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -66,6 +68,33 @@ def test_resume_after_interruption_gives_the_same_weights(data, tmp_path, monkey
     monkeypatch.undo()
     train(Recipe(**recipe), data, tmp_path / "resumed")
     assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
+
+
+COMPILING = """
+import sys, torch, trajvit
+from torch import nn
+from trajvit.training.recipe import Recipe, train
+
+compiled = []
+
+def compile_(module):
+    compiled.append(type(module).__name__)
+    module._compiled_call_impl = torch.compile(module._call_impl, backend="eager")
+
+nn.Module.compile = compile_
+train(Recipe(**{recipe}, compile=True), trajvit.generate(out={data!r}, samples=16), {out!r})
+print(*compiled)
+"""
+
+
+def test_a_compiled_training_learns_the_same_and_goes_on_uncompiled(data, tmp_path):
+    """In a process without checked shapes, and by dynamo alone: what the inductor makes rounds otherwise, and takes a minute."""
+    code = COMPILING.format(recipe=TINY, data=str(data.folder.place), out=str(tmp_path / "compiled"))
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert ran.stdout.split() == ["Tokenizer", "MaskedTransformer"], ran.stderr
+    train(Recipe(**TINY), data, tmp_path / "plain")
+    assert weights(tmp_path / "compiled") == weights(tmp_path / "plain")
+    train(Recipe(**TINY), data, tmp_path / "compiled")
 
 
 def test_finished_training_is_loaded_not_repeated(data, tmp_path, monkeypatch):

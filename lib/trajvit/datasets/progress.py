@@ -168,9 +168,9 @@ def watch(folder: Folder, period_s: float = 1.0) -> Iterator[list[Sighting]]:
 
     One `Sighting` a file: one, or one for each machine that works there. Raises `InputError` where there is none.
     """
-    heard: dict[str, tuple[float, float]] = {}  # by file: the heartbeat seen last, and when it was new by our own clock
+    looking = Lookout(folder)
     while True:
-        sightings = [found for report in _reports(folder) if (found := _sight(folder, report, heard))]
+        sightings = looking.sightings()
         if not sightings:
             raise InputError(f"no progress is reported in {folder} (no PROGRESS.json): name the folder that a run writes to")
         yield sightings
@@ -179,23 +179,30 @@ def watch(folder: Folder, period_s: float = 1.0) -> Iterator[list[Sighting]]:
         time.sleep(period_s)
 
 
-def _reports(folder: Folder) -> list[str]:
-    parts = sorted(key.removesuffix(".json") for key in folder.sizes("_progress") if key.endswith(".json"))
-    return ["PROGRESS", *parts]
+class Lookout:
+    """Looks at the progress files in a folder; `heard` is, by file, the heartbeat seen last, and when it was new by our clock."""
 
+    def __init__(self, folder: Folder):
+        self.folder = folder
+        self.heard: dict[str, tuple[float, float]] = {}
 
-def _sight(folder: Folder, report: str, heard: dict[str, tuple[float, float]]) -> Sighting | None:
-    content = folder.read(f"{report}.json")
-    if content is None:
-        return None
-    try:
-        told = json.loads(content)
-        beat, host, pid = told.pop("heartbeat"), told.pop("host"), told.pop("pid")
-        progress = Progress(**told, picture=folder.read(f"{report}.gif") or b"")
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{folder}/{report}.json is not a progress file of trajvit") from None
-    if report not in heard:  # the first look has only the two machines' clocks to go by
-        heard[report] = beat, time.monotonic() - max(0.0, time.time() - beat)
-    elif heard[report][0] != beat:
-        heard[report] = beat, time.monotonic()
-    return Sighting(progress, host, pid, time.monotonic() - heard[report][1])
+    def sightings(self) -> list[Sighting]:
+        """What each file says now. Raises `InputError` for one that is not trajvit's."""
+        parts = sorted(key.removesuffix(".json") for key in self.folder.sizes("_progress") if key.endswith(".json"))
+        return [found for report in ("PROGRESS", *parts) if (found := self._sight(report))]
+
+    def _sight(self, report: str) -> Sighting | None:
+        content = self.folder.read(f"{report}.json")
+        if content is None:
+            return None
+        try:
+            told = json.loads(content)
+            beat, host, pid = told.pop("heartbeat"), told.pop("host"), told.pop("pid")
+            progress = Progress(**told, picture=self.folder.read(f"{report}.gif") or b"")
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{self.folder}/{report}.json is not a progress file of trajvit") from None
+        if report not in self.heard:  # the first look has only the two machines' clocks to go by
+            self.heard[report] = beat, time.monotonic() - max(0.0, time.time() - beat)
+        elif self.heard[report][0] != beat:
+            self.heard[report] = beat, time.monotonic()
+        return Sighting(progress, host, pid, time.monotonic() - self.heard[report][1])

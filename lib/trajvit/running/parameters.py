@@ -31,6 +31,7 @@ class Parameters(Recipe):
     tokenizer_batch: int = Field(8, ge=1)
     transformer_steps: int = Field(12, ge=1)
     transformer_batch: int = Field(8, ge=1)
+    processes: int = Field(1, ge=1, le=64, description="that train MAGVIT on this machine; several are started as torchrun does")
     judge_steps: int = Field(12, ge=1, description="training steps of the independent 3-D CNN")
     rival_steps: int = Field(12, ge=1, description="training steps of the perceptron that predicts from the balls found")
     pixel_steps: int = Field(12, ge=0, description="training steps of each network that predicts pixels; 0: none is trained")

@@ -29,6 +29,7 @@ from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.published import located
 from trajvit.magvit.tasks import given_frames
 from trajvit.metrics.centres import Balls
+from trajvit.running.launching import train_in_processes
 from trajvit.running.parameters import Parameters
 from trajvit.running.places import place
 from trajvit.settings import InputError
@@ -102,7 +103,10 @@ def train_magvit(
     on_progress: Listener = silent,
 ) -> Trained:
     """MAGVIT trained on `dataset`, in the run's folder by default."""
-    return train(parameters.recipe(), dataset, parameters.run / "magvit" if out is None else out, on_progress=on_progress)
+    out = parameters.run / "magvit" if out is None else out
+    if parameters.processes > 1:
+        train_in_processes(parameters, out, on_progress)
+    return train(parameters.recipe(), dataset, out, on_progress=on_progress)
 
 
 def evaluated_magvit(parameters: Parameters, dataset: Dataset, on_progress: Listener = silent) -> MAGVIT:

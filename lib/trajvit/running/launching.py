@@ -1,0 +1,72 @@
+"""MAGVIT trained in several processes of this machine, started by one that only follows them, such as a notebook's kernel."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from trajvit.datasets.folders import open_folder
+from trajvit.datasets.progress import Listener, Lookout, Progress
+from trajvit.running.parameters import Parameters
+from trajvit.settings import InputError
+from trajvit.training.recipe import STAGES
+
+PERIOD_S, PATIENCE_S = 0.5, 60.0
+
+
+def train_in_processes(parameters: Parameters, out: str | Path, on_progress: Listener) -> None:
+    """Train as `torchrun --nproc_per_node N -m trajvit train` does, N being `parameters.processes`, into `out`, a folder or
+    `s3://bucket/prefix`, and hand on what the processes report. Given again, it continues.
+
+    Raises `InputError` for what they refuse and `RuntimeError` with what they say last when they fail. `KeyboardInterrupt`,
+    here or there, ends them once their checkpoint is written.
+    """
+    with tempfile.TemporaryDirectory(prefix="trajvit-") as folder:
+        told, said = Path(folder) / "params.yaml", Path(folder) / "said.txt"
+        told.write_text(yaml.safe_dump(parameters.model_dump(mode="json") | {"processes": 1}))
+        launcher = "torch.distributed.run", "--standalone", "--nproc_per_node", str(parameters.processes)
+        command = [sys.executable, "-m", *launcher, "-m", "trajvit", "train", str(told), "--out", str(out)]
+        threads = str(max(1, (os.cpu_count() or 1) // parameters.processes))
+        with said.open("w") as file:
+            launched = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={"OMP_NUM_THREADS": threads} | os.environ
+            )
+        try:
+            _follow(launched, out, on_progress)
+        finally:
+            launched.terminate()  # nothing to one that has ended
+            launched.wait(PATIENCE_S)
+        if launched.returncode:
+            _explain(said.read_text())
+
+
+def _follow(launched: subprocess.Popen, out: str | Path, on_progress: Listener) -> None:
+    """Hand on what is new in the progress files of the stages until the processes have ended."""
+    lookouts = {stage: Lookout(open_folder(f"{out}/{stage}")) for stage in STAGES}
+    shown: dict[str, Progress] = {}
+    started, ended = time.monotonic(), False
+    while not ended:
+        ended = launched.poll() is not None  # then one more look
+        for stage, lookout in lookouts.items():
+            for found in lookout.sightings():
+                if found.silent_s < time.monotonic() - started and found.progress != shown.get(stage):
+                    shown[stage] = found.progress
+                    on_progress(found.progress)
+        if not ended:
+            time.sleep(PERIOD_S)
+
+
+def _explain(said: str) -> None:
+    """Raise what processes that failed have said last; torchrun's own exit code is 1 whatever happened."""
+    lines = [line.removeprefix("trajvit: ") for line in said.splitlines() if line.startswith("trajvit: ")]
+    if not lines:
+        raise RuntimeError(f"the processes failed: {' '.join(said.split())[-1000:]}")
+    if lines[-1].startswith("interrupted"):
+        raise KeyboardInterrupt(lines[-1])
+    if "the same command continues" in lines[-1]:
+        raise RuntimeError(lines[-1])
+    raise InputError(lines[-1])

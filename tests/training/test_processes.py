@@ -118,3 +118,11 @@ def test_what_started_processes_refuse_is_said_here(tmp_path):
     settings = read_parameters(SMOKE, [*small(tmp_path), "processes=2", "tokenizer_batch=3"])
     with pytest.raises(InputError, match="tokenizer_batch = 3 does not divide among 2 processes: use a multiple of 2"):
         train_magvit(settings, make_data(settings, "train"), tmp_path / "magvit")
+
+
+def test_started_processes_start_no_others(tmp_path, monkeypatch):
+    settings = read_parameters(SMOKE, [*small(tmp_path), "processes=2"])
+    data = make_data(settings, "train")
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    with pytest.raises(InputError, match="processes = 2 was asked of one of 2 that are started: set processes=1"):
+        train_magvit(settings, data, tmp_path / "magvit")

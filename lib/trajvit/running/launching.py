@@ -13,6 +13,7 @@ from trajvit.datasets.folders import open_folder
 from trajvit.datasets.progress import Listener, Lookout, Progress
 from trajvit.running.parameters import Parameters
 from trajvit.settings import InputError
+from trajvit.training import processes
 from trajvit.training.recipe import STAGES
 
 PERIOD_S, PATIENCE_S = 0.5, 60.0
@@ -22,9 +23,13 @@ def train_in_processes(parameters: Parameters, out: str | Path, on_progress: Lis
     """Train as `torchrun --nproc_per_node N -m trajvit train` does, N being `parameters.processes`, into `out`, a folder or
     `s3://bucket/prefix`, and hand on what the processes report. Given again, it continues.
 
-    Raises `InputError` for what they refuse and `RuntimeError` with what they say last when they fail. `KeyboardInterrupt`,
-    here or there, ends them once their checkpoint is written.
+    Raises `InputError` in a process that was itself started so and for what they refuse, and `RuntimeError` with what they say
+    last when they fail. `KeyboardInterrupt`, here or there, ends them once their checkpoint is written.
     """
+    if processes.count() > 1:
+        raise InputError(
+            f"processes = {parameters.processes} was asked of one of {processes.count()} that are started: set processes=1"
+        )
     with tempfile.TemporaryDirectory(prefix="trajvit-") as folder:
         told, said = Path(folder) / "params.yaml", Path(folder) / "said.txt"
         told.write_text(yaml.safe_dump(parameters.model_dump(mode="json") | {"processes": 1}))

@@ -221,8 +221,34 @@ def test_generation_draws_the_first_half_and_then_predicts_the_second(model, mon
         return forward(tokens, task, label)
 
     monkeypatch.setattr(model.transformer, "forward", watched)
-    model.generate([2], decoding=SAMPLING.model_copy(update={"steps": 4, "guidance": 0.0}))
+    model.generate([2], decoding=SAMPLING.model_copy(update={"steps": 4, "tries": 1}))
     assert seen == [("CG", [32 - 8 * step, 32], [2]) for step in range(4)] + [("CFP", [0, 32], [2])]
+
+
+def test_a_clip_of_which_the_model_says_it_is_of_another_class_is_drawn_again(model, monkeypatch):
+    sure = iter([[0.2, 0.5, 0.9], [0.4, 0.95], [0.3]])  # of clips 0, 1 and 2; again of 0 and 1; again of 0
+    drawn = []
+
+    def noise(seed, clips, config, length, levels, again=0):
+        drawn.append((list(clips), again))
+        return clip_noise(seed, clips, config, length, levels, again)
+
+    monkeypatch.setattr("trajvit.magvit.model.clip_noise", noise)
+    monkeypatch.setattr(model, "_named", lambda tokens, task, label: torch.tensor(next(sure))[:, None].expand(-1, 4))
+    decoding = SAMPLING.model_copy(update={"steps": 2, "tries": 3})
+    kept = model.generate([0, 1, 2], decoding=decoding)
+    assert drawn == [([0, 1, 2], 0), ([0, 1], 1), ([0], 2)]
+
+    monkeypatch.undo()
+    once, first = (
+        decoding.model_copy(update={"tries": 1}),
+        model.generate([0, 1, 2], decoding=decoding.model_copy(update={"tries": 1})),
+    )
+    assert torch.equal(kept[2], first[2])
+    # The second draw of clips 0 and 1 was the surest, and it is a function of clip and try alone.
+    monkeypatch.setattr("trajvit.magvit.model.clip_noise", lambda *rest: clip_noise(*rest[:-1], 1))
+    second = model.generate([0, 1], decoding=once)
+    assert torch.equal(kept[:2], second) and not torch.equal(second, first[:2])
 
 
 class TwoModes(torch.nn.Module):

@@ -1,5 +1,6 @@
 """Non-autoregressive decoding: a masked grid becomes tokens in a few steps (arXiv:2212.05199, Algorithm 2)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -35,6 +36,11 @@ class DecodingConfig(Settings):
     halves: bool = Field(
         False, description="generation alone: draw the first half of the frames, and take the likeliest future of it (task CFP)"
     )
+    tries: int = Field(
+        1,
+        ge=1,
+        description="generation alone: how often a clip may be drawn until the model itself names the class that was asked for",
+    )
 
     @property
     def draws(self) -> bool:
@@ -43,9 +49,10 @@ class DecodingConfig(Settings):
         return bool(self.temperature) or self.sampler == "random" or (by_confidence and bool(self.choice_temperature))
 
 
-# For generation: few tokens at a time, and the future from the first half, as the model is trained most (README, "What was
-# tried").
-SAMPLING = DecodingConfig(steps=32, schedule="uniform", sampler="slices", temperature=1.0, halves=True)
+# For generation: few tokens at a time, the future from the first half, as the model is trained most, and, instead of guidance,
+# which narrows what is drawn, another draw where the class was missed (README, "What was tried").
+SAMPLING = DecodingConfig(steps=32, schedule="uniform", sampler="slices", temperature=1.0, guidance=0.0, halves=True, tries=8)
+SURE = 0.9  # how probable the model must hold the class of a clip that it has drawn, not to draw it again
 
 # For prediction, where the future all but follows from the condition: the likeliest tokens, in one pass. More passes
 # commit to the black background first, of which the model is surest (README, "What was tried").
@@ -77,14 +84,15 @@ class Prompt:
 
 
 def clip_noise(
-    seed: int, clips: range, config: DecodingConfig, length: int, levels: tuple[int, ...]
+    seed: int, clips: Iterable[int], config: DecodingConfig, length: int, levels: tuple[int, ...], again: int = 0
 ) -> Float[np.ndarray, "B steps L n"]:
     """Gumbel noise for each step and token: one number for the choice of positions, then one for each digit's value.
 
-    Clip k's noise is a function of (seed, k) alone, whatever the batch it is decoded in.
+    Clip k's noise is a function of (seed, k) alone, whatever the batch it is decoded in; another one when it is drawn `again`.
     """
     shape = (config.steps, length, 1 + sum(levels))
-    draws = [np.random.Generator(np.random.Philox(key=[seed, clip])).random(shape, np.float32) for clip in clips]
+    generators = [np.random.Generator(np.random.Philox(key=[seed, clip], counter=[0, 0, 0, again])) for clip in clips]
+    draws = [generator.random(shape, np.float32) for generator in generators]
     uniform = np.clip(np.stack(draws), 1e-7, 1 - 1e-7)
     return -np.log(-np.log(uniform))
 

@@ -1,6 +1,7 @@
 """MAGVIT: the tokenizer and the transformer as one model that classifies, generates and predicts."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import open_folder, write_file
 from trajvit.magvit.commit import Sequence, interior
-from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig, Prompt, clip_noise, decode
+from trajvit.magvit.decoding import GREEDY, SAMPLING, SURE, DecodingConfig, Prompt, clip_noise, decode
 from trajvit.magvit.published import located, published
 from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, prediction_from, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
@@ -75,12 +76,9 @@ class MAGVIT(nn.Module):
             task, label = prediction_from(given), self.config.transformer.no_class
         shown = interior(task, shape.clip, shape.stride).to(self.device)
 
-        @torch.no_grad()
         def read_class(rows: Video) -> Float[Tensor, "B K"]:
             tokens = self.tokenizer.encode(condition(task, rows)).flatten(1)
-            tokens = torch.where(shown, tokens, self.config.transformer.mask_token)
-            _, logits = self.transformer(tokens, *self._prefix(len(rows), task.name, label))
-            return logits.softmax(-1)
+            return self._named(torch.where(shown, tokens, self.config.transformer.mask_token), task.name, label)
 
         return self._in_chunks(read_class, videos)
 
@@ -91,8 +89,8 @@ class MAGVIT(nn.Module):
     def generate(self, labels: Int[Tensor, " B"] | list[int], seed: int = 0, decoding: DecodingConfig = SAMPLING) -> Video:
         """New videos of the given classes (task CG). Clip k depends on (seed, k, its label) alone.
 
-        By default the first half of the frames is drawn, a time slice after the other, and the rest follows from it as in
-        `predict`; `DecodingConfig()` decodes as the paper does.
+        By default the first half of the frames is drawn, a time slice after the other, the rest follows from it as in
+        `predict`, and what the model itself takes for another class is drawn again; `DecodingConfig()` decodes as the paper does.
         """
         labels = torch.as_tensor(labels, dtype=torch.long)
         return self.complete(torch.zeros(len(labels), *self._clip_shape()), "CG", labels, seed, decoding)
@@ -197,23 +195,47 @@ class MAGVIT(nn.Module):
         shape, levels = self.config.tokenizer, self.config.transformer.levels
         inside = interior(task, shape.clip, shape.stride).to(self.device)
 
-        def complete(rows: Int[Tensor, " B"]) -> Video:
+        def draw(rows: Int[Tensor, " B"], again: int = 0) -> Sequence:
             numbers, label = self._prefix(len(rows), task.name, labels.to(self.device)[rows])
             tokens = self.tokenizer.encode(condition(task, videos[rows.cpu()].to(self.device))).flatten(1)
             prompt = Prompt(tokens, inside.expand(len(rows), -1), numbers, label)
             noise = None
             if decoding.draws:
-                clips = range(int(rows[0]), int(rows[-1]) + 1)
-                noise = torch.from_numpy(clip_noise(seed, clips, decoding, self.config.transformer.length, levels)).to(
-                    self.device
-                )
+                drawn = clip_noise(seed, rows.tolist(), decoding, self.config.transformer.length, levels, again)
+                noise = torch.from_numpy(drawn).to(self.device)
             if decoding.halves and task.name == "CG":
-                filled = self._in_halves(prompt, decoding, noise)
-            else:
-                filled = decode(self.transformer, prompt, decoding, noise)
-            return self.tokenizer.decode(filled.unflatten(1, shape.grid))
+                return self._in_halves(prompt, decoding, noise)
+            return decode(self.transformer, prompt, decoding, noise)
+
+        def complete(rows: Int[Tensor, " B"]) -> Video:
+            tokens = draw(rows)
+            if task.name == "CG" and decoding.draws:
+                tokens = self._drawn_again(tokens, rows, labels.to(self.device)[rows], draw, decoding.tries)
+            return self.tokenizer.decode(tokens.unflatten(1, shape.grid))
 
         return self._in_chunks(complete, torch.arange(len(videos)))
+
+    def _drawn_again(
+        self, tokens: Sequence, rows: Int[Tensor, " B"], label: Int[Tensor, " B"], draw: Callable, tries: int
+    ) -> Sequence:
+        """Clips of the class asked for, as far as the model itself can tell: others are drawn again, and after so many `tries`
+        the likeliest is kept (rejection by a classifier, Razavi et al., arXiv:1906.00446)."""
+
+        def sure_of(drawn: Sequence, of: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+            return self._named(drawn, "CLS", self.config.transformer.asked_class).gather(1, of[:, None])[:, 0]
+
+        if tries == 1:
+            return tokens
+        sure = sure_of(tokens, label)
+        for again in range(1, tries):
+            (missed,) = (sure < SURE).nonzero(as_tuple=True)
+            if not len(missed):
+                break
+            others = draw(rows[missed], again)
+            surer = sure_of(others, label[missed])
+            better = surer > sure[missed]
+            tokens[missed[better]], sure[missed[better]] = others[better], surer[better]
+        return tokens
 
     def _in_halves(self, prompt: Prompt, decoding: DecodingConfig, noise: Float[Tensor, "B steps L n"] | None) -> Sequence:
         """The tokens of the first half of the frames drawn, and of the rest the likeliest, given those."""
@@ -222,6 +244,12 @@ class MAGVIT(nn.Module):
         drawn = decode(self.transformer, prompt, decoding, noise, first)
         numbers, label = self._prefix(len(drawn), task.name, prompt.label)
         return torch.where(first, drawn, decode(self.transformer, Prompt(drawn, first, numbers, label), GREEDY, None))
+
+    @torch.no_grad()
+    def _named(self, tokens: Sequence, task: str, label: int) -> Float[Tensor, "B K"]:
+        """How probable each class is where `label`, one of the non-classes, stands in its place."""
+        _, logits = self.transformer(tokens, *self._prefix(len(tokens), task, label))
+        return logits.softmax(-1)
 
     def _checked_labels(self, labels: Int[Tensor, " B"], count: int) -> Int[Tensor, " B"]:
         classes = len(self.config.classes)

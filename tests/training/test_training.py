@@ -108,7 +108,7 @@ def test_finished_training_is_loaded_not_repeated(data, tmp_path, monkeypatch):
 
 def test_training_lowers_the_loss(data, tmp_path):
     history = train(
-        Recipe(**TINY | {"tokenizer_steps": 120, "transformer_steps": 40, "checkpoint_every": 200}), data, tmp_path
+        Recipe(**TINY | {"tokenizer_steps": 120, "transformer_steps": 80, "checkpoint_every": 200}), data, tmp_path
     ).history
     for stage in ("tokenizer", "transformer"):
         assert history[stage]["loss"][-1] < 0.8 * history[stage]["loss"][0]

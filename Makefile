@@ -1,4 +1,4 @@
-# make run     1200 clips from nothing to evaluated tasks and HTML pages (18 minutes of one core)
+# make run     1200 clips from nothing to evaluated tasks and HTML pages (13 minutes on two cores)
 # make test    everything that CI checks
 # make lab     JupyterLab, on the page to start from
 

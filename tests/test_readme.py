@@ -1,5 +1,6 @@
 """What README and the model cards say was measured is what the committed reports hold."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,4 +23,6 @@ def test_readme_tells_the_figures_of_the_published_models(capsys):
 def test_a_model_card_tells_the_figures_of_its_model(name, capsys):
     assert figures_of(name, capsys=capsys) in (WEIGHTS / name / "README.md").read_text()
     pages = ROOT / "reports" / name
+    measured = json.loads((pages / "metrics.json").read_text())["04_evaluate"]
+    assert measured["generation"]["class_agreement"]["value"] > 0.9
     assert f"checkpoint: {name}" in (pages / "params.yaml").read_text() and (pages / "04_evaluate.html").is_file()

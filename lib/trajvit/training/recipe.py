@@ -32,12 +32,8 @@ from trajvit.worlds.config import ClipShape
 from trajvit.worlds.families import NAMES
 from trajvit.worlds.film import Clips
 
-STAGES = (
-    "image_tokenizer",
-    "perceptual_features",
-    "tokenizer",
-    "transformer",
-)  # the folders of a training, as far as it has them
+# The folders of a training, as far as it has them.
+STAGES = ("image_tokenizer", "perceptual_features", "tokenizer", "transformer")
 
 
 class Recipe(Settings):

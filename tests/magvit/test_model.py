@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from trajvit.magvit.commit import masked_share
-from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig, Prompt, clip_noise, decode, halton_rank
+from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig, Prompt, clip_noise, decode, halton_rank, quarters
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.quantizers import FSQConfig
 from trajvit.magvit.tasks import TASKS
@@ -213,7 +213,7 @@ def test_what_is_not_wanted_stays_masked():
     assert torch.equal(drawn, torch.where(wanted, knowing.truth, config.mask_token))
 
 
-def test_generation_draws_the_first_half_and_then_predicts_the_second(model, monkeypatch):
+def test_generation_draws_the_first_half_then_predicts_the_second_then_settles_what_it_drew(model, monkeypatch):
     seen, forward, mask_token = [], model.transformer.forward, model.transformer.config.mask_token
 
     def watched(tokens, task, label):
@@ -222,7 +222,15 @@ def test_generation_draws_the_first_half_and_then_predicts_the_second(model, mon
 
     monkeypatch.setattr(model.transformer, "forward", watched)
     model.generate([2], decoding=SAMPLING.model_copy(update={"steps": 4, "tries": 1}))
-    assert seen == [("CG", [32 - 8 * step, 32], [2]) for step in range(4)] + [("CFP", [0, 32], [2])]
+    assert seen[:5] == [("CG", [32 - 8 * step, 32], [2]) for step in range(4)] + [("CFP", [0, 32], [2])]
+    assert seen[5:] == [("CG", [4, 0], [2])] * 4 + [("CG", [16, 16], [2]), ("CFP", [0, 32], [2])]
+
+
+def test_quarters_hold_each_position_once_and_no_two_neighbours():
+    of = torch.arange(32) < 16
+    parts = [part.unflatten(0, (2, 4, 4)) for part in quarters((2, 4, 4), of)]
+    assert torch.equal(sum(part.int() for part in parts).flatten(), of.int()) and all(part.sum() == 4 for part in parts)
+    assert not any((part[:, 1:] & part[:, :-1]).any() or (part[:, :, 1:] & part[:, :, :-1]).any() for part in parts)
 
 
 def test_a_clip_of_which_the_model_says_it_is_of_another_class_is_drawn_again(model, monkeypatch):

@@ -55,7 +55,7 @@ class TokenizerConfig(Settings):
         """A size by name, for clips of `frames`, `height`, `width`, `channels`, and any other parameter."""
         if size not in SIZES:
             raise InputError(f"size {size!r} is unknown; there are {', '.join(SIZES)}")
-        return cls(**SIZES[size], **clip)
+        return cls(**SIZES[size] | clip)
 
     @model_validator(mode="after")
     def _divides_the_clip(self):

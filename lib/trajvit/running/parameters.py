@@ -13,6 +13,7 @@ from trajvit.training.recipe import Recipe
 from trajvit.worlds.config import WorldConfig
 
 KEPT = "params.yaml"  # a run's parameters, all of them, in its folder
+PUBLISHED = "published"  # as a checkpoint
 
 
 class Parameters(Recipe):
@@ -25,7 +26,11 @@ class Parameters(Recipe):
     variety: Literal["textbook", "varied"] = "textbook"
     seed: int = Field(0, ge=0, lt=2**31)
     data_dir: str = Field("data/smoke", description="holds the datasets train, val and test")
-    checkpoint: str = Field("", description="folder of a trained MAGVIT that notebook 04 evaluates; empty: the run's own")
+    checkpoint: str = Field(
+        "",
+        description="what notebook 04 evaluates: the folder or name of a trained MAGVIT; published: the one that comes with the "
+        "repository for such clips, where there is one; empty: the run's own",
+    )
     run_dir: str = Field("reports/runs/interactive", description="holds what a run makes; set by the runner")
     tokenizer_steps: int = Field(12, ge=1)
     tokenizer_batch: int = Field(8, ge=1)

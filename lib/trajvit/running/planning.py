@@ -15,7 +15,7 @@ from trajvit.running.manifest import Manifest, NotebookState, read_manifest
 from trajvit.running.mirror import RESULTS
 from trajvit.running.parameters import KEPT, Parameters, read_parameters
 from trajvit.running.places import NOTEBOOKS, RUNS, bucket_place, is_bucket
-from trajvit.running.stations import check_data
+from trajvit.running.stations import check_data, chosen_checkpoint
 from trajvit.settings import InputError
 
 RENTED, RENTED_DISK_GB = "c7i.large", 100  # 2 cores, as those that the rates were measured on
@@ -94,6 +94,7 @@ def make_plan(parameters_file: str, changes: list[str], only: list[str], out: st
     place, run_dir = where(Path(parameters_file).stem, parameters, out)
     parameters = Parameters(**parameters.model_dump() | {"run_dir": str(run_dir)})
     check_data(parameters)
+    chosen_checkpoint(parameters)
     kept = open_folder(f"{place}/{RESULTS}" if place else run_dir)
     earlier = read_manifest(kept)
     _refuse_another_run(kept, parameters)

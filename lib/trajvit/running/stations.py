@@ -26,11 +26,11 @@ from trajvit.evaluation.pixel_predictors import PixelPredictorConfig, train_pixe
 from trajvit.evaluation.scores import TRIVIAL
 from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.model import MAGVIT
-from trajvit.magvit.published import located
+from trajvit.magvit.published import located, published
 from trajvit.magvit.tasks import given_frames
 from trajvit.metrics.centres import Balls
 from trajvit.running.launching import train_in_processes
-from trajvit.running.parameters import Parameters
+from trajvit.running.parameters import PUBLISHED, Parameters
 from trajvit.running.places import place
 from trajvit.settings import InputError
 from trajvit.training.recipe import Trained, train
@@ -109,31 +109,56 @@ def train_magvit(
     return train(parameters.recipe(), dataset, out, on_progress=on_progress)
 
 
-def evaluated_magvit(parameters: Parameters, dataset: Dataset, on_progress: Listener = silent) -> MAGVIT:
-    """The MAGVIT of `checkpoint`, or else the one that is trained on `dataset`. Raises `InputError` for one of other clips."""
-    if not parameters.checkpoint:
-        return train_magvit(parameters, dataset, on_progress=on_progress).model
-    model = MAGVIT.from_pretrained(place(located(parameters.checkpoint)))
-    shape, world = model.config.tokenizer, dataset.config.world
-    if (*shape.clip, shape.channels) != world.shape:
-        raise InputError(
-            f"{parameters.checkpoint} takes clips of {'x'.join(map(str, (*shape.clip, shape.channels)))}, and the data's are "
-            f"{'x'.join(map(str, world.shape))}: set format or name another checkpoint"
-        )
-    return model
+def evaluated(parameters: Parameters, on_progress: Listener = silent) -> tuple[str, MAGVIT, Dataset]:
+    """The MAGVIT of `checkpoint` with its name, which is empty for the run's own, and the clips it was trained on, for its
+    rivals to be trained on too.
+
+    Where a checkpoint does not say which clips those were, or they are of another world than the run's, they are the run's.
+    """
+    name = chosen_checkpoint(parameters)
+    if not name:
+        dataset = make_data(parameters, "train", on_progress)
+        return name, train_magvit(parameters, dataset, on_progress=on_progress).model, dataset
+    clips = _training_clips(name)
+    known = "seed" in clips and clips["variety"] == parameters.variety
+    if known and (clips["seed"], clips["samples"]) != (parameters.seed, parameters.samples):
+        parameters = parameters.model_copy(update=clips | {"data_dir": _evaluation_data(clips)})
+    return name, MAGVIT.from_pretrained(place(located(name))), make_data(parameters, "train", on_progress)
+
+
+def chosen_checkpoint(parameters: Parameters) -> str:
+    """The checkpoint that notebook 04 evaluates, empty for the run's own. Raises `InputError` for a model of other clips."""
+    asked, world = parameters.checkpoint, "x".join(map(str, parameters.world().shape))
+    if asked == PUBLISHED:
+        fitting = {"format": world, "variety": parameters.variety}
+        return next((name for name in published() if fitting.items() <= _training_clips(name).items()), "")
+    if asked and (takes := _training_clips(asked)["format"]) != world:
+        raise InputError(f"{asked} takes clips of {takes}, and the data's are {world}: set format or name another checkpoint")
+    return asked
 
 
 def described(checkpoint: str) -> list[str]:
     """The `name=value` changes of parameters with which a checkpoint's own kind of clips is made: its `training.json`
     says which, or, where there is none, its config the format alone. Raises `InputError` for what is no checkpoint."""
+    clips = _training_clips(checkpoint)
+    changes = {"checkpoint": checkpoint} | clips | {"data_dir": _evaluation_data(clips)}
+    return [f"{name}={value}" for name, value in changes.items()]
+
+
+def _training_clips(checkpoint: str) -> dict[str, str | int]:
+    """The parameters of the clips that a checkpoint was trained on, as far as it tells. Raises `InputError`."""
     folder = place(located(checkpoint))
     shape = MAGVIT.from_pretrained(folder).config.tokenizer
-    changes = [f"checkpoint={checkpoint}", f"format={'x'.join(map(str, (*shape.clip, shape.channels)))}"]
+    clips = {"format": "x".join(map(str, (*shape.clip, shape.channels)))}
     manifest = folder / "training.json"
     if manifest.exists() and (data := json.loads(manifest.read_text())["data"])["kind"] == "filmed":
-        changes += [f"variety={data['world']['variety']}", f"seed={data['seed']}", f"samples={data['samples']}"]
-    kind = "-".join(change.partition("=")[2] for change in changes[1:])
-    return [*changes, f"data_dir=data/evaluation/{kind}"]
+        clips |= {"variety": data["world"]["variety"], "seed": data["seed"], "samples": data["samples"]}
+    return clips
+
+
+def _evaluation_data(clips: dict[str, str | int]) -> str:
+    """Where the clips of an evaluation are kept."""
+    return f"data/evaluation/{'-'.join(map(str, clips.values()))}"
 
 
 def independent_judge(parameters: Parameters, dataset: Dataset, on_progress: Listener = silent) -> VideoClassifier:

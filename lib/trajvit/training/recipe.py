@@ -40,6 +40,10 @@ class Recipe(Settings):
     """Everything that decides a training besides its data."""
 
     size: Literal["nano", "small", "base", "large"] = "nano"
+    patch: tuple[int, int, int] | None = Field(
+        None,
+        description="frames, rows and columns that the tokenizer's first layer folds into one position; empty: the size's own",
+    )
     quantizer: Literal["fsq", "vq", "lfq"] = "fsq"
     one_softmax: bool = Field(False, description="predict a token as one of all codes, not digit by digit")
     loss_parts: tuple[Literal["refine", "mask", "reconstruct"], ...] = Field(COMMIT_PARTS, description="of COMMIT's three")
@@ -89,12 +93,11 @@ class Recipe(Settings):
         """The two configurations for clips of a shape. Raises `InputError` when the clips do not divide into tokens."""
         frames, height, width, channels = world.shape
         quantizer = KINDS[self.quantizer]()
-        tokenizer = TokenizerConfig.named(
-            self.size, frames=frames, height=height, width=width, channels=channels, quantizer=quantizer
-        )
+        shape = {"frames": frames, "height": height, "width": width, "channels": channels, "quantizer": quantizer}
+        tokenizer = TokenizerConfig.named(self.size, **shape | ({"patch": self.patch} if self.patch else {}))
         levels = (tokenizer.codes,) if self.one_softmax else tokenizer.quantizer.digits
-        shape = {"grid": tokenizer.grid, "levels": levels, "classes": len(NAMES), "tasks": len(TASKS)}
-        return tokenizer, TransformerConfig.named(self.size, dropout=self.dropout, **shape)
+        grid = {"grid": tokenizer.grid, "levels": levels, "classes": len(NAMES), "tasks": len(TASKS)}
+        return tokenizer, TransformerConfig.named(self.size, dropout=self.dropout, **grid)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,52 @@
+"""What notebook 04 evaluates, and on which clips its rivals learn."""
+
+import json
+
+import pytest
+import torch
+from trajvit import MAGVIT
+from trajvit.magvit.tasks import TASKS
+from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
+from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
+from trajvit.running import places
+from trajvit.running.cli import main
+from trajvit.running.parameters import Parameters
+from trajvit.running.stations import chosen_checkpoint, evaluated
+from trajvit.worlds.families import NAMES
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A model that says it was trained on twelve clips of seed 3; nothing is kept in the repository."""
+    monkeypatch.setattr(places, "ROOT", tmp_path)
+    tokenizer = TokenizerConfig(base_channels=16)
+    shape = TransformerConfig(
+        grid=tokenizer.grid, levels=tokenizer.quantizer.digits, classes=4, tasks=len(TASKS), layers=1, width=32, heads=2
+    )
+    torch.manual_seed(0)
+    MAGVIT(Tokenizer(tokenizer), MaskedTransformer(shape), NAMES).save_pretrained(tmp_path / "model")
+    data = {"kind": "filmed", "world": {"variety": "textbook"}, "seed": 3, "samples": 12}
+    (tmp_path / "model" / "training.json").write_text(json.dumps({"data": data}))
+    return str(tmp_path / "model")
+
+
+def test_published_is_what_comes_with_the_repository_for_such_clips():
+    chosen = {kind: chosen_checkpoint(Parameters(checkpoint="published", variety=kind)) for kind in ("textbook", "varied")}
+    assert chosen == {"textbook": "compact-30k", "varied": "compact-30k-varied"}
+    assert chosen_checkpoint(Parameters(checkpoint="published", format="8x32x64x1")) == "", "none of these: the run's own"
+    assert chosen_checkpoint(Parameters()) == ""
+
+
+def test_a_checkpoint_of_other_clips_is_refused_before_any_work(yaml_file, tmp_path, capsys):
+    asked = ["run", str(yaml_file(format="classic", data_dir=str(tmp_path / "d"))), "--set", "checkpoint=compact-30k"]
+    assert main([*asked, "--out", str(tmp_path / "out")]) == 2
+    assert "compact-30k takes clips of 8x32x32x1, and the data's are 16x64x64x3" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() and not (tmp_path / "d").exists()
+
+
+def test_rivals_learn_from_the_clips_that_the_checkpoint_learnt_from(checkpoint):
+    name, model, clips = evaluated(Parameters(checkpoint=checkpoint, samples=20, data_dir="own", ladder=(16,)))
+    assert name == checkpoint and len(clips) == 12 and clips.config.seed == 3
+    assert model.config.tokenizer.base_channels == 16
+    *_, other = evaluated(Parameters(checkpoint=checkpoint, variety="varied", samples=20, data_dir="own", ladder=(16,)))
+    assert len(other) == 20, "of another world they would be no rivals"

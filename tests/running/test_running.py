@@ -34,6 +34,8 @@ def test_changes_win_over_the_file_and_the_file_over_defaults(yaml_file):
         (["samples=["], "not YAML"),
         (["format=7x32x32x1"], "frames = 7 does not divide"),
         (["format=8x8x8x1"], "ball_radius_m"),
+        (["patch=[3, 4, 4]"], "frames = 8 does not divide"),
+        (["patch=[0, 4, 4]"], "patch"),
         (["format=tiny"], "format 'tiny' is unknown"),
         (["ladder=[16, 8]"], "must rise"),
         (["ladder=[16, 6400]"], "climbs above samples"),

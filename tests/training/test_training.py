@@ -26,6 +26,7 @@ from trajvit.training.interruption import Held
 from trajvit.training.loop import FitConfig, Training, TrainingDiverged, learning_rate_at
 from trajvit.training.objectives import Fooling, MaskedModelling, Perceptual, Reconstruction, Telling, shows_own_tokens
 from trajvit.training.recipe import Recipe, train
+from trajvit.worlds.config import WorldConfig
 
 TINY = {"tokenizer_steps": 6, "tokenizer_batch": 4, "transformer_steps": 6, "transformer_batch": 4, "checkpoint_every": 2}
 
@@ -104,6 +105,12 @@ def test_finished_training_is_loaded_not_repeated(data, tmp_path, monkeypatch):
     assert again.history == first.history and first.history["tokenizer"]["step"] == [6]
     video = torch.rand(1, 1, 8, 32, 32)
     assert torch.equal(again.model.encode(video), first.model.encode(video))
+
+
+def test_a_patch_of_its_own_makes_fewer_tokens_of_larger_clips():
+    world = WorldConfig.named("classic")
+    grids = [Recipe(patch=patch).models(world)[0].grid for patch in (None, (2, 8, 8))]
+    assert grids == [(8, 8, 8), (8, 4, 4)] and Recipe(patch=(2, 8, 8)).models(world)[1].grid == (8, 4, 4)
 
 
 def test_training_lowers_the_loss(data, tmp_path):

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from trajvit.evaluation.scores import score_classification, score_prediction, sc
 from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.decoding import GREEDY, DecodingConfig
 from trajvit.magvit.model import MAGVIT
+from trajvit.magvit.published import located
 from trajvit.magvit.tokenizer import Tokenizer
 from trajvit.magvit.transformer import MaskedTransformer
 from trajvit.metrics.intervals import seeds_ci95
@@ -136,14 +138,16 @@ class Laboratory:
             tokenizer = tokenizers[str(self._recipe(seed, variation).of_tokenizer())]
             model = self._train_transformer(seed, variation, tokenizer)
             yield variation, self._once(seed, variation, partial(self._of_model, model))
-        published = MAGVIT.from_pretrained(PUBLISHED[self.dataset.config.world.variety])
+        folder = Path(located(PUBLISHED[self.dataset.config.world.variety]))
+        published, weights = MAGVIT.from_pretrained(folder), sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         for variation in DECODINGS:
-            yield variation, self._once(seed, variation, partial(self._of_decoding, published, seed, **variation.decoding))
+            score = partial(self._of_decoding, published, seed, **variation.decoding)
+            yield variation, self._once(seed, variation, score, weights=weights)
 
-    def _once(self, seed: int, variation: Variation, score: Callable[[], dict[str, float]]) -> dict[str, float]:
+    def _once(self, seed: int, variation: Variation, score: Callable[[], dict[str, float]], **more: str) -> dict[str, float]:
         """A variation's scores, kept in its folder with what they were made on."""
         path = self._folder(seed, variation) / "scores.json"
-        made_on = {"budget": self.budget.model_dump(mode="json"), "data": self._data(), "clips": len(self.held_out.label)}
+        made_on = {"budget": self.budget.model_dump(mode="json"), "data": self._data(), "clips": len(self.held_out.label)} | more
         if path.exists() and (kept := json.loads(path.read_text()))["made_on"] == made_on:
             return kept["scores"]
         scores = score()

@@ -90,7 +90,8 @@ class MAGVIT(nn.Module):
         """New videos of the given classes (task CG). Clip k depends on (seed, k, its label) alone.
 
         By default the first half of the frames is drawn, a time slice after the other, the rest follows from it as in
-        `predict`, and what the model itself takes for another class is drawn again; `DecodingConfig()` decodes as the paper does.
+        `predict`, the whole settles on what is likeliest, part by part, and what the model itself takes for another class is
+        drawn again; `DecodingConfig()` decodes as the paper does.
         """
         labels = torch.as_tensor(labels, dtype=torch.long)
         return self.complete(torch.zeros(len(labels), *self._clip_shape()), "CG", labels, seed, decoding)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from trajvit.datasets.files import to_json
@@ -40,7 +40,7 @@ class Recipe(Settings):
     """Everything that decides a training besides its data."""
 
     size: Literal["nano", "small", "base", "large"] = "nano"
-    patch: tuple[int, int, int] | None = Field(
+    patch: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
         None,
         description="frames, rows and columns that the tokenizer's first layer folds into one position; empty: the size's own",
     )

@@ -8,6 +8,7 @@ from trajvit.magvit.published import WEIGHTS, published
 from trajvit.running.cli import main
 
 ROOT = Path(__file__).parents[1]
+TABLES = (("compact-30k", "compact-30k-varied"), ("classic-5k",))  # of README, each for clips of one format
 
 
 def figures_of(*names: str, capsys) -> str:
@@ -15,8 +16,13 @@ def figures_of(*names: str, capsys) -> str:
     return capsys.readouterr().out
 
 
-def test_readme_tells_the_figures_of_the_published_models(capsys):
-    assert figures_of(*published(), capsys=capsys) in (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("names", TABLES, ids=" ".join)
+def test_readme_tells_the_figures_of_the_published_models(names, capsys):
+    assert figures_of(*names, capsys=capsys) in (ROOT / "README.md").read_text()
+
+
+def test_readme_tells_of_all_published_models():
+    assert sorted(name for names in TABLES for name in names) == published()
 
 
 @pytest.mark.parametrize("name", published())

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from trajvit.magvit.commit import masked_share
-from trajvit.magvit.decoding import GREEDY, SAMPLING, DecodingConfig, Prompt, clip_noise, decode, halton_rank, quarters
+from trajvit.magvit.decoding import GREEDY, SAMPLING, SURE, DecodingConfig, Prompt, clip_noise, decode, halton_rank, quarters
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.quantizers import FSQConfig
 from trajvit.magvit.tasks import TASKS
@@ -234,7 +234,7 @@ def test_quarters_hold_each_position_once_and_no_two_neighbours():
 
 
 def test_a_clip_of_which_the_model_says_it_is_of_another_class_is_drawn_again(model, monkeypatch):
-    sure = iter([[0.2, 0.5, 0.9], [0.4, 0.95], [0.3]])  # of clips 0, 1 and 2; again of 0 and 1; again of 0
+    sure = iter([[0.2, 0.5, SURE], [0.4, (1 + SURE) / 2], [0.3]])  # of clips 0, 1 and 2; again of 0 and 1; again of 0
     drawn = []
 
     def noise(seed, clips, config, length, levels, again=0):

@@ -98,10 +98,10 @@ def test_hostile_values_of_a_sweep_name_folders_inside_it(notebooks, tmp_path):
     notebooks(**{"01_a": "1"})
     (tmp_path / "p.yaml").write_text("{}")
     values = ",".join(_quoted(text) for text in VISIBLE)
-    swept = make_sweep("p.yaml", [], [f"checkpoint={values}"], [], str(tmp_path / "sweep"))
+    swept = make_sweep("p.yaml", [], [f"data_dir={values}"], [], str(tmp_path / "sweep"))
     for member in swept.members:
         assert member.plan.run_dir.parent == tmp_path / "sweep" and len(member.name) < 80
-        assert member.name.isascii() and not {*member.name} & {*"/\\ <>'\"`$;&|(){}#%"} and member.name.startswith("checkpoint")
+        assert member.name.isascii() and not {*member.name} & {*"/\\ <>'\"`$;&|(){}#%"} and member.name.startswith("data_dir")
     assert len({member.name for member in swept.members}) == len(VISIBLE)
 
 

@@ -147,7 +147,7 @@ class MAGVIT(nn.Module):
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "MAGVIT":
         """Load a model saved by `save_pretrained`, from its folder or `s3://bucket/prefix`, or one that comes with the
-        repository, by its name: `compact-30k`, `compact-30k-varied`. Raises `InputError` for a missing, foreign or damaged one."""
+        repository, by its name: `compact-30k`, `compact-30k-varied`, `classic-5k`. Raises `InputError` for a missing, foreign or damaged one."""
         root = open_folder(located(path))
         content = root.read("config.json")
         if content is None:

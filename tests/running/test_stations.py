@@ -11,7 +11,7 @@ from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.running import places
 from trajvit.running.cli import main
 from trajvit.running.parameters import Parameters
-from trajvit.running.stations import chosen_checkpoint, evaluated
+from trajvit.running.stations import chosen_checkpoint, evaluated, independent_judge, make_data, stand_beside
 from trajvit.worlds.families import NAMES
 
 
@@ -50,3 +50,11 @@ def test_rivals_learn_from_the_clips_that_the_checkpoint_learnt_from(checkpoint)
     assert model.config.tokenizer.base_channels == 16
     *_, other = evaluated(Parameters(checkpoint=checkpoint, variety="varied", samples=20, data_dir="own", ladder=(16,)))
     assert len(other) == 20, "of another world they would be no rivals"
+
+
+def test_rivals_on_a_checkpoints_clips_stand_beside_the_judge_of_the_run(checkpoint):
+    steps = {"judge_steps": 1, "rival_steps": 1, "pixel_steps": 0, "autoregressive_steps": 0}
+    p = Parameters(checkpoint=checkpoint, samples=20, eval_samples=8, data_dir="own", run_dir="run", ladder=(16,), **steps)
+    independent_judge(p, make_data(p, "train"))  # as notebook 02 does
+    _, model, clips = evaluated(p)
+    assert stand_beside(p, model, clips, make_data(p, "test")).predictors["perceptron"]

@@ -170,6 +170,8 @@ def independent_judge(parameters: Parameters, dataset: Dataset, on_progress: Lis
 def stand_beside(parameters: Parameters, model: MAGVIT, train: Dataset, test: Dataset, on_progress: Listener = silent) -> Beside:
     """What `model` is held against on the clips of `test`: rivals, trained on `train` as it was, and what can be known of
     the clips, where their world is known."""
+    if str(train.root) != str(parameters.data("train")):  # other clips than those of the run, and of notebook 02's judge
+        parameters = parameters.model_copy(update={"run_dir": f"{parameters.run_dir}/rivals"})
     run, world, clips, training = parameters.run, known_world(test), test.read(), balls_of(train)
     # Another CNN than the judge, from another seed.
     config = JudgeConfig(steps=parameters.judge_steps, seed=parameters.seed + 1)

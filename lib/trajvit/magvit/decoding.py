@@ -162,9 +162,7 @@ def _preference(
     if config.choice_temperature:
         log_probability = log_probability + config.choice_temperature * (1 - progress) * noise[:, step, :, 0]
     if config.sampler == "slices":
-        times, height, width = grid
-        slice_of = torch.arange(times, device=log_probability.device).repeat_interleave(height * width)
-        return log_probability - SLICE_APART * slice_of
+        return log_probability - SLICE_APART * (torch.arange(prod(grid), device=log_probability.device) // (grid[1] * grid[2]))
     return log_probability
 
 

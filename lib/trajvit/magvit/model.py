@@ -74,7 +74,7 @@ class MAGVIT(nn.Module):
             task, label = TASKS[task_number("CLS")], self.config.transformer.asked_class
         else:
             task, label = prediction_from(given), self.config.transformer.no_class
-        shown = interior(task, shape.clip, shape.stride).to(self.device)
+        shown = self._given(task)
 
         def read_class(rows: Video) -> Float[Tensor, "B K"]:
             tokens = self.tokenizer.encode(condition(task, rows)).flatten(1)
@@ -147,7 +147,10 @@ class MAGVIT(nn.Module):
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "MAGVIT":
         """Load a model saved by `save_pretrained`, from its folder or `s3://bucket/prefix`, or one that comes with the
-        repository, by its name: `compact-30k`, `compact-30k-varied`, `classic-5k`. Raises `InputError` for a missing, foreign or damaged one."""
+        repository, by its name: `compact-30k`, `compact-30k-varied`, `classic-5k`.
+
+        Raises `InputError` for a missing, foreign or damaged one.
+        """
         root = open_folder(located(path))
         content = root.read("config.json")
         if content is None:
@@ -194,7 +197,7 @@ class MAGVIT(nn.Module):
     def _filled(self, task: Task, videos: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
         """What the transformer makes of the conditions that `videos` show, decoded."""
         shape, levels = self.config.tokenizer, self.config.transformer.levels
-        inside = interior(task, shape.clip, shape.stride).to(self.device)
+        inside = self._given(task)
 
         def draw(rows: Int[Tensor, " B"], again: int = 0) -> Sequence:
             numbers, label = self._prefix(len(rows), task.name, labels.to(self.device)[rows])
@@ -245,7 +248,7 @@ class MAGVIT(nn.Module):
         block after the other is set to its likeliest given all the rest (iterated conditional modes, Besag 1986, JRSS B 48):
         of the first quarter of the frames every fourth token, then the middle half of the frames, then the second half again.
         """
-        first, ends = self._given("CFP"), self._given("FI")
+        first, ends = (self._given(TASKS[task_number(name)]) for name in ("CFP", "FI"))
         tokens = decode(self.transformer, prompt, decoding, noise, first.expand_as(prompt.interior))
         tokens = self._likeliest(tokens, ~first, "CFP", prompt.label)
         if not decoding.settle:
@@ -259,10 +262,10 @@ class MAGVIT(nn.Module):
         block = block.expand_as(tokens)
         return decode(self.transformer, Prompt(tokens, ~block, *self._prefix(len(tokens), task, label)), GREEDY, None, block)
 
-    def _given(self, task: str) -> Bool[Tensor, " L"]:
-        """The tokens of which a task shows something."""
+    def _given(self, task: Task) -> Bool[Tensor, " L"]:
+        """The tokens of which a task shows something, on the model's device."""
         shape = self.config.tokenizer
-        return interior(TASKS[task_number(task)], shape.clip, shape.stride).to(self.device)
+        return interior(task, shape.clip, shape.stride).to(self.device)
 
     @torch.no_grad()
     def _named(self, tokens: Sequence, task: str, label: int) -> Float[Tensor, "B K"]:

@@ -5,8 +5,25 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from metadata_server import serve
+from trajvit.magvit.model import MAGVIT
+from trajvit.magvit.tasks import TASKS
+from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
+from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.running.places import NOTEBOOKS
+from trajvit.worlds.families import NAMES
+
+
+@pytest.fixture(scope="module")
+def little_magvit():
+    """An untrained model of compact clips, as small as they come."""
+    torch.manual_seed(0)
+    tokenizer = TokenizerConfig(base_channels=16)
+    shape = TransformerConfig(
+        grid=tokenizer.grid, levels=tokenizer.quantizer.digits, classes=4, tasks=len(TASKS), layers=1, width=32, heads=2
+    )
+    return MAGVIT(Tokenizer(tokenizer), MaskedTransformer(shape), NAMES)
 
 
 @pytest.fixture(scope="session")

@@ -6,21 +6,7 @@ import pytest
 import torch
 from trajvit import MAGVIT
 from trajvit.magvit import published
-from trajvit.magvit.tasks import TASKS
-from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
-from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import InputError
-from trajvit.worlds.families import NAMES
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    tokenizer = TokenizerConfig(base_channels=16)
-    shape = TransformerConfig(
-        grid=tokenizer.grid, levels=tokenizer.quantizer.digits, classes=4, tasks=len(TASKS), layers=1, width=32, heads=2
-    )
-    return MAGVIT(Tokenizer(tokenizer), MaskedTransformer(shape), NAMES)
 
 
 @pytest.fixture
@@ -29,11 +15,11 @@ def shelf(tmp_path, monkeypatch):
     return tmp_path / "weights"
 
 
-def test_a_published_model_is_found_by_its_name_wherever_one_stands(shelf, model, tmp_path, monkeypatch):
-    model.save_pretrained(shelf / "own-30k")
+def test_a_published_model_is_found_by_its_name_wherever_one_stands(shelf, little_magvit, tmp_path, monkeypatch):
+    little_magvit.save_pretrained(shelf / "own-30k")
     monkeypatch.chdir(tmp_path)
     loaded = MAGVIT.from_pretrained("own-30k")
-    assert torch.equal(loaded.generate([1], seed=3), model.generate([1], seed=3))
+    assert torch.equal(loaded.generate([1], seed=3), little_magvit.generate([1], seed=3))
 
 
 def test_a_folder_of_the_users_own_is_not_taken_for_a_published_model(shelf, tmp_path, monkeypatch):
@@ -44,8 +30,8 @@ def test_a_folder_of_the_users_own_is_not_taken_for_a_published_model(shelf, tmp
         assert published.located(name) == name
 
 
-def test_who_asks_for_an_unknown_model_is_told_which_there_are(shelf, model):
-    model.save_pretrained(shelf / "own-30k")
+def test_who_asks_for_an_unknown_model_is_told_which_there_are(shelf, little_magvit):
+    little_magvit.save_pretrained(shelf / "own-30k")
     with pytest.raises(InputError, match=r"there is no model at .*own-31k.* own-30k"):
         MAGVIT.from_pretrained("own-31k")
 

@@ -3,28 +3,17 @@
 import json
 
 import pytest
-import torch
-from trajvit import MAGVIT
-from trajvit.magvit.tasks import TASKS
-from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
-from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.running import places
 from trajvit.running.cli import main
 from trajvit.running.parameters import Parameters
 from trajvit.running.stations import chosen_checkpoint, evaluated, independent_judge, make_data, stand_beside
-from trajvit.worlds.families import NAMES
 
 
 @pytest.fixture
-def checkpoint(tmp_path, monkeypatch):
+def checkpoint(little_magvit, tmp_path, monkeypatch):
     """A model that says it was trained on twelve clips of seed 3; nothing is kept in the repository."""
     monkeypatch.setattr(places, "ROOT", tmp_path)
-    tokenizer = TokenizerConfig(base_channels=16)
-    shape = TransformerConfig(
-        grid=tokenizer.grid, levels=tokenizer.quantizer.digits, classes=4, tasks=len(TASKS), layers=1, width=32, heads=2
-    )
-    torch.manual_seed(0)
-    MAGVIT(Tokenizer(tokenizer), MaskedTransformer(shape), NAMES).save_pretrained(tmp_path / "model")
+    little_magvit.save_pretrained(tmp_path / "model")
     data = {"kind": "filmed", "world": {"variety": "textbook"}, "seed": 3, "samples": 12}
     (tmp_path / "model" / "training.json").write_text(json.dumps({"data": data}))
     return str(tmp_path / "model")

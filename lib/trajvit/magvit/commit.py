@@ -69,11 +69,12 @@ def commit_mask(
     holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6). Samples in
     `whole` are masked in every position, as they are when decoding begins. Where the paper's masks lie anywhere, those of
     samples `from_the_end` lie in the last time slices of `per_slice` positions, and in any positions of the first of these:
-    so decoding by slices leaves them. They take any number of positions, all equally likely. `draws` are uniform random
-    numbers, one for each sample's ratio and one for each of its positions; these and `from_the_end` are on the CPU.
+    so decoding by slices leaves them. How many is drawn with a density that grows as the root of their share: the first
+    slices, which leave most open, decide most. `draws` are uniform random numbers, one for each sample's ratio and one for
+    each of its positions; these and `from_the_end` are on the CPU.
     """
     length, device = tokens.shape[1], tokens.device
-    share = torch.where(from_the_end[:, None], 1 - draws[:, :1], masked_share(draws[:, :1], length))
+    share = torch.where(from_the_end[:, None], (1 - draws[:, :1]) ** (2 / 3), masked_share(draws[:, :1], length))
     count = (share * length).ceil().clamp(min=1).long()  # (B, 1)
     later = torch.arange(length) // per_slice * from_the_end[:, None]  # (B, L)
     order = (draws[:, 1:] - later).to(device, non_blocking=True).argsort(1).argsort(1)

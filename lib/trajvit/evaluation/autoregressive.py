@@ -38,7 +38,7 @@ class AutoregressiveGenerator:
     tokenizer: Tokenizer
     model: AutoregressiveTransformer
 
-    def generate(self, labels: Int[np.ndarray, " N"], seed: int = 0, temperature: float = 1.0) -> UInt8[np.ndarray, "N T H W C"]:
+    def generate(self, labels: Int[np.ndarray, " N"], seed: int = 0) -> UInt8[np.ndarray, "N T H W C"]:
         """New clips of the given families, one a label. Raises `InputError` for an unknown one."""
         classes = self.model.config.classes
         if not len(labels) or labels.min() < 0 or labels.max() >= classes:
@@ -47,8 +47,9 @@ class AutoregressiveGenerator:
             )
         clips = []
         for chunk, wanted in enumerate(torch.from_numpy(labels.astype(np.int64)).split(CHUNK)):
-            tokens = self.model.generate(wanted, temperature, seed=seed * 2**20 + chunk)
-            clips.append(to_frames(self.tokenizer.decode(tokens.unflatten(1, self.tokenizer.config.grid))))
+            tokens = self.model.generate(wanted, seed=seed * 2**20 + chunk)
+            grid = tokens.unflatten(1, self.tokenizer.config.grid)
+            clips.append(to_frames(self.tokenizer.decode(grid.to(next(self.tokenizer.parameters()).device))))
         return np.concatenate(clips)
 
 
@@ -57,14 +58,13 @@ def train_autoregressive(
     magvit: MAGVIT,
     dataset: Dataset,
     out: str | Path,
-    samples: int | None = None,
     on_progress: Listener = silent,
 ) -> AutoregressiveGenerator:
-    """Train on the first `samples` clips of `dataset`, in the tokens of `magvit` and in the size of its transformer.
+    """Train on `dataset`, in the tokens of `magvit` and in the size of its transformer.
 
     A finished training in `out` is loaded, not repeated; its folder belongs to one MAGVIT.
     """
-    clips, transformer = load_clips(dataset, samples), magvit.config.transformer
+    clips, transformer = load_clips(dataset), magvit.config.transformer
     torch.manual_seed(config.seed)
     objective = NextToken(AutoregressiveTransformer(transformer), magvit.tokenizer, clips)
     settings = FitConfig(steps=config.steps, batch_size=config.batch_size, learning_rate=config.learning_rate, seed=config.seed)
@@ -72,8 +72,8 @@ def train_autoregressive(
     identity = {
         "data": dataset.origin(len(clips)),
         "transformer": transformer.model_dump(mode="json"),
-        "tokens": sha256(objective.tokens.numpy().tobytes()).hexdigest(),
+        "tokens": sha256(objective.tokens.cpu().numpy().tobytes()).hexdigest(),
     }
     return AutoregressiveGenerator(
-        magvit.tokenizer, fit("autoregressive", objective, settings, identity, Path(out), on_progress).model
+        magvit.tokenizer, fit("autoregressive", objective, settings, identity, Path(out), on_progress).model.cpu()
     )

@@ -30,12 +30,10 @@ class JudgeConfig(Settings):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
-def train_judge(
-    config: JudgeConfig, dataset: Dataset, out: str | Path, samples: int | None = None, on_progress: Listener = silent
-) -> VideoClassifier:
-    """Train the judge on the first `samples` clips of `dataset`; a finished training in `out` is loaded, not repeated."""
+def train_judge(config: JudgeConfig, dataset: Dataset, out: str | Path, on_progress: Listener = silent) -> VideoClassifier:
+    """Train the judge on `dataset`; a finished training in `out` is loaded, not repeated. It judges on the CPU."""
     world = dataset.config.world
-    clips = load_clips(dataset, samples)
+    clips = load_clips(dataset)
     torch.manual_seed(config.seed + SEED_OFFSET)
     judge = VideoClassifier(world.channels, (world.frames, world.height, world.width), len(NAMES))
     settings = FitConfig(
@@ -45,4 +43,4 @@ def train_judge(
         seed=config.seed + SEED_OFFSET,
     )
     identity = {"data": dataset.origin(len(clips))}
-    return fit("judge", Naming(judge, clips), settings, identity, Path(out), on_progress).model
+    return fit("judge", Naming(judge, clips), settings, identity, Path(out), on_progress).model.cpu()

@@ -103,12 +103,11 @@ def train_perceptron(
     dataset: Dataset,
     given: int,
     out: str | Path,
-    samples: int | None = None,
     on_progress: Listener = silent,
 ) -> Perceptron:
-    """Train the perceptron on the first `samples` clips of `dataset`: from the balls found in their first `given` frames
-    to the true centres in the others. A finished training in `out` is loaded, not repeated."""
-    clips, frames = load_clips(dataset, samples), dataset.config.world.frames
+    """Train the perceptron on `dataset`: from the balls found in their first `given` frames
+    to the true centres in the others. A finished training in `out` is loaded, not repeated. It predicts on the CPU."""
+    clips, frames = load_clips(dataset), dataset.config.world.frames
     if not 1 <= given < frames:
         raise InputError(f"{given} frames of {frames} were given; give at least one, and leave one to predict")
     torch.manual_seed(config.seed + SEED_OFFSET)
@@ -126,7 +125,7 @@ def train_perceptron(
         checkpoint_every=1000,
     )
     identity = {"data": dataset.origin(len(clips)), "perceptron": config.model_dump(), "given": given}
-    return Perceptron(fit("perceptron", objective, settings, identity, Path(out), on_progress).model)
+    return Perceptron(fit("perceptron", objective, settings, identity, Path(out), on_progress).model.cpu())
 
 
 def _seen(balls: Balls, given: int) -> Float[Tensor, "N given 3"]:

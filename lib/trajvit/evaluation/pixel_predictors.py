@@ -181,14 +181,13 @@ def train_pixel_predictor(
     dataset: Dataset,
     given: int,
     out: str | Path,
-    samples: int | None = None,
     on_progress: Listener = silent,
 ) -> PixelPredictor:
-    """Train a network on the first `samples` clips of `dataset` to go on from their first `given` frames.
+    """Train a network on `dataset` to go on from the first `given` frames of a clip; it predicts on the CPU.
 
     A finished training in `out` is loaded, not repeated. Raises `InputError` where no frame is left to predict.
     """
-    world, clips = dataset.config.world, load_clips(dataset, samples)
+    world, clips = dataset.config.world, load_clips(dataset)
     if not 1 <= given < world.frames:
         raise InputError(f"{given} frames of {world.frames} were given; give at least one, and leave one to predict")
     torch.manual_seed(config.seed + SEED_OFFSET)
@@ -201,7 +200,7 @@ def train_pixel_predictor(
     )
     identity = {"data": dataset.origin(len(clips)), "predictor": config.model_dump(), "given": given}
     objective = _Foretelling(model, clips, config.foreground_weight)
-    return PixelPredictor(fit(config.kind, objective, settings, identity, Path(out), on_progress).model)
+    return PixelPredictor(fit(config.kind, objective, settings, identity, Path(out), on_progress).model.cpu())
 
 
 def fold_of(shape: ClipShape) -> int:

@@ -57,7 +57,7 @@ class VideoClassifier(nn.Module):
     @torch.no_grad()
     def features(self, video: Float[Tensor, "B C T H W"]) -> Float[np.ndarray, "B D"]:
         """What the last layer sees of each video, where distributions of clips are compared."""
-        return torch.cat([self.activations(chunk)[-1].flatten(1) for chunk in video.split(CHUNK)]).double().numpy()
+        return torch.cat([self.activations(chunk)[-1].flatten(1) for chunk in video.split(CHUNK)]).cpu().double().numpy()
 
 
 def perceptual_loss(

@@ -76,7 +76,8 @@ SURE = 0.999
 GREEDY = DecodingConfig(steps=1, temperature=0.0, choice_temperature=0.0, guidance=0.0)
 
 
-SLICE_APART = 1e4  # more than the preferences of two tokens of a slice ever differ
+# More than the confidences of two tokens ever differ, and more than the Gumbel noise on them does, of which T is the scale.
+CONFIDENCES_APART, NOISE_APART = 1e4, 20.0
 
 
 @runtime_checkable
@@ -162,7 +163,8 @@ def _preference(
     if config.choice_temperature:
         log_probability = log_probability + config.choice_temperature * (1 - progress) * noise[:, step, :, 0]
     if config.sampler == "slices":
-        return log_probability - SLICE_APART * (torch.arange(prod(grid), device=log_probability.device) // (grid[1] * grid[2]))
+        apart = CONFIDENCES_APART + NOISE_APART * config.choice_temperature
+        return log_probability - apart * (torch.arange(prod(grid), device=log_probability.device) // (grid[1] * grid[2]))
     return log_probability
 
 
@@ -198,7 +200,7 @@ def quarters(grid: tuple[int, int, int], of: Bool[Tensor, " L"]) -> list[Bool[Te
 def _least_preferred(preference: Float[Tensor, "B L"], group: Bool[Tensor, "B L"], share: Tensor) -> Bool[Tensor, "B L"]:
     """The least preferred `share` of a group of positions in each row."""
     rank = preference.masked_fill(~group, torch.inf).argsort(1).argsort(1)
-    return group & (rank < (group.sum(1, keepdim=True) * share).floor())
+    return group & (rank < (group.sum(1, keepdim=True) * share.float()).floor())
 
 
 def _features(transformer: Predictor, tokens: Sequence, prompt: Prompt, guidance: float) -> list[tuple[float, Tensor]]:

@@ -1,6 +1,7 @@
 """The stations of a run, each one call from the parameters; what is finished already is loaded, not made again."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 from trajvit.datasets.folders import open_folder
@@ -213,7 +214,7 @@ def _generators(parameters: Parameters, model: MAGVIT, dataset: Dataset, on_prog
         seed=parameters.seed,
     )
     other = train_autoregressive(config, model, dataset, parameters.run / "autoregressive", on_progress=on_progress)
-    return {"autoregressive": other.generate}
+    return {"autoregressive": partial(other.generate, seed=parameters.seed)}
 
 
 def known_world(dataset: Dataset) -> WorldConfig | None:

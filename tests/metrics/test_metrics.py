@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trajvit.metrics.centres import ball_centres, centre_error
 from trajvit.metrics.codes import code_perplexity, code_usage
-from trajvit.metrics.fidelity import HIGHEST_DB, foreground_psnr, psnr
-from trajvit.metrics.intervals import bootstrap_ci95, paired_difference
+from trajvit.metrics.fidelity import C1, C2, HIGHEST_DB, WINDOW, foreground_psnr, psnr, ssim
+from trajvit.metrics.intervals import bootstrap_ci95, paired_difference, share_ci95
 from trajvit.settings import InputError
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.film import film
@@ -46,6 +46,30 @@ def test_psnr_of_a_known_error():
     assert psnr(frames, reference)[0] == pytest.approx(-20 * np.log10(0.2), abs=1e-4)
 
 
+def test_ssim_is_that_of_its_windows():
+    pair = np.random.default_rng(0).integers(0, 256, (2, 3, 1, 11, 12, 3), dtype=np.uint8)
+    weight, found = np.outer(WINDOW, WINDOW)[..., None], []
+    for place in (0, 1):  # the two windows of such frames
+        x, y = pair[:, :, 0, :, place : place + 11] / 255
+
+        def mean(values):
+            return (weight * values).sum((1, 2))
+
+        covariance, spread = mean(x * y) - mean(x) * mean(y), mean(x * x) - mean(x) ** 2 + mean(y * y) - mean(y) ** 2
+        brightness = (2 * mean(x) * mean(y) + C1) / (mean(x) ** 2 + mean(y) ** 2 + C1)
+        found.append((brightness * (2 * covariance + C2) / (spread + C2)).mean(-1))
+    assert ssim(*pair) == pytest.approx(np.mean(found, axis=0), abs=1e-5)
+
+
+def test_ssim_knows_the_same_the_darker_and_the_other(clips):
+    assert ssim(clips.frames, clips.frames) == pytest.approx(1, abs=1e-6)
+    light, dark = np.full((1, 2, 16, 16, 1), 204, np.uint8), np.full((1, 2, 16, 16, 1), 102, np.uint8)
+    assert ssim(light, dark) == pytest.approx((2 * 0.8 * 0.4 + C1) / (0.8**2 + 0.4**2 + C1), abs=1e-4)
+    assert (ssim(np.roll(clips.frames, 12, axis=3), clips.frames) < ssim(clips.frames // 2, clips.frames)).all()
+    with pytest.raises(InputError, match="needs 11 pixels"):
+        ssim(clips.frames[:, :, :8], clips.frames[:, :, :8])
+
+
 def test_a_blank_or_misplaced_ball_cannot_hide_in_the_black(clips):
     blank, elsewhere = np.zeros_like(clips.frames), np.roll(clips.frames, 12, axis=3)
     assert (psnr(blank, clips.frames) > 15).all()
@@ -74,6 +98,13 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(0)
     hits = [low <= 1 <= high for low, high in (bootstrap_ci95(rng.exponential(size=200)) for _ in range(200))]
     assert 0.88 <= np.mean(hits) <= 0.99
+
+
+def test_a_share_of_all_is_not_certain():
+    assert share_ci95(np.ones(4000)) == (pytest.approx(0.99904, abs=1e-5), 1)
+    assert share_ci95(np.zeros(10)) == (0, pytest.approx(0.2775, abs=1e-4))
+    some = np.arange(1000) % 4 == 0
+    assert share_ci95(some.astype(float)) == pytest.approx(bootstrap_ci95(some.astype(float)), abs=0.003)
 
 
 def test_pairing_tells_apart_what_single_intervals_cannot():

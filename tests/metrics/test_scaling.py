@@ -24,7 +24,8 @@ def test_a_power_law_is_found_and_continued():
 
 
 def test_a_floor_is_found_where_the_errors_bend():
-    law = fit_scaling_law(SIZES, errors(lambda n: 0.5 + 300 * n**-0.8))
+    sizes = np.array([1000, 3000, 10_000, 30_000])
+    law = fit_scaling_law(sizes, errors(lambda n: 0.5 + 300 * n**-0.8, sizes))
     assert law.determined and law.floor == pytest.approx(0.5, abs=0.02) and law.exponent == pytest.approx(0.8, abs=0.05)
 
 
@@ -32,6 +33,7 @@ def test_a_floor_is_found_where_the_errors_bend():
     ("sizes", "truth", "why"),
     [
         (SIZES[:2], lambda n: 30 * n**-0.3, "2 sizes lie on every power law"),
+        (SIZES, lambda n: 0.5 + 300 * n**-0.8, "3 sizes lie on a power law with a floor, 4 test one"),
         (SIZES, lambda n: 1 + 0 * n, "does not clearly fall"),
         (SIZES, lambda n: np.where(n < 10_000, 2.0, 1.0) + n * 1e-9, "no power law"),
     ],

@@ -102,12 +102,18 @@ def test_what_runs_say_of_themselves_is_never_part_of_a_page(tmp_path, monkeypat
 def test_figures_of_two_runs_stand_side_by_side_for_a_readme(tmp_path, capsys):
     a, b = made(tmp_path / "a", 3.0, (2.8, 3.2)), made(tmp_path / "b", 2.0, variety="varied")
     error = Metric(value=1.5, unit="px", ci95=(1.4, 1.6), baselines={"copy_last": 6.0, "simvp": 2.25}, limit=0.5)
-    record(b, "04_evaluate", {"prediction": {"centre_error_px": error}, "tasks": {"FI": error}})
+    lawful = Metric(value=0.9687, unit="share", ci95=(0.957, 0.979), baselines={"blank": 0.0}, limit=1.0, more_is_better=True)
+    tasks = {"FP": error, "FI": error}
+    record(b, "04_evaluate", {"prediction": {"centre_error_px": error}, "generation": {"lawful": lawful}, "tasks": tasks})
     assert main(["figures", str(a), str(b)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "| what | textbook: MAGVIT (95 % interval) | best other | limit | varied: MAGVIT (95 % interval) | best other | limit |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         "| predict (FP): ball centre | 3 px (2.8 to 3.2) |  |  | 1.5 px (1.4 to 1.6) | simvp 2.25 | 0.5 (3 x) |",
+        "| generate: lawful |  |  |  | 96.9 % (95.7 % to 97.9 %) | blank 0 % | 100.0 % |",
         "| fill in (FI): ball centre where hidden |  |  |  | 1.5 px (1.4 to 1.6) | simvp 2.25 | 0.5 (3 x) |",
     ]
+    c = made(tmp_path / "c", 1.0)
+    assert main(["figures", str(a), str(c)]) == 0
+    assert capsys.readouterr().out.startswith(f"| what | {a}: MAGVIT (95 % interval) | best other | limit | {c}: MAGVIT")
     assert main(["figures", str(tmp_path / "nowhere")]) == 2 and "is no run" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from trajvit.magvit.tasks import TASKS, condition, given_frames
 from trajvit.metrics.calibration import Reliability, reliability
 from trajvit.metrics.centres import ball_centres, centre_error, find_balls
 from trajvit.metrics.codes import code_perplexity, code_usage
-from trajvit.metrics.fidelity import foreground_psnr, psnr
+from trajvit.metrics.fidelity import WINDOW, foreground_psnr, psnr, ssim
 from trajvit.worlds.families import NAMES
 from trajvit.worlds.film import Clips
 
@@ -54,6 +54,9 @@ def score_reconstruction(model: MAGVIT, clips: Clips) -> Reconstruction:
         ),
         **balls_shown(frames),
     }
+    if min(frames.shape[2:4]) >= WINDOW.size:
+        alike, blank_alike = ssim(frames, clips.frames), ssim(black, clips.frames)
+        metrics["ssim"] = Metric.mean(alike, "of 1", {"blank": blank_alike}, 1.0, more_is_better=True)
     return Reconstruction(metrics, frames, tokens.cpu().numpy())
 
 

@@ -9,7 +9,9 @@ from jaxtyping import Float
 from trajvit.settings import InputError
 
 RESAMPLES = 2000
-# The 97.5 % point of Student's t for 1, 2, ... degrees of freedom.
+# The 97.5 % point of the normal distribution.
+NORMAL = 1.959964
+# The same of Student's t for 1, 2, ... degrees of freedom.
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
@@ -17,6 +19,21 @@ def bootstrap_ci95(values: Float[np.ndarray, " N"], seed: int = 0) -> tuple[floa
     """The 95 % percentile bootstrap interval of the mean of `values` (Efron and Tibshirani 1993, chapter 13)."""
     low, high = np.percentile(_resamples(values.size, seed) @ values / values.size, [2.5, 97.5])
     return float(low), float(high)
+
+
+def share_ci95(hits: Float[np.ndarray, " N"]) -> tuple[float, float]:
+    """The 95 % interval of a share, of N clips with 1 for a hit and 0 for a miss (Wilson, J. Am. Stat. Assoc. 22, 1927).
+
+    Where all hit or none do, all resamples are alike and the bootstrap would be sure; this is not.
+    """
+    squared = NORMAL**2 / hits.size
+
+    def lowest(share: float) -> float:
+        half = NORMAL * (share * (1 - share) / hits.size + squared / (4 * hits.size)) ** 0.5
+        return max(0.0, share + squared / 2 - half) / (1 + squared)
+
+    share = float(hits.mean())
+    return lowest(share), 1 - lowest(1 - share)
 
 
 def resampled_means(values: Float[np.ndarray, "K N"], seed: int = 0) -> Float[np.ndarray, "R K"]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from trajvit.metrics.neighbours import nearest
 from trajvit.settings import InputError
@@ -15,16 +15,14 @@ CLOSE_PERCENTILE = 1
 class Memorization:
     """Distances to the nearest training clip: of each generated clip, of each held-out real one, and the two compared.
 
-    `median_ratio` is the generated clips' median over the held-out clips': 1 for new clips, 0 for copies. `share_closer`
-    is the share of generated clips nearer to a training clip than the held-out clips' percentile `CLOSE_PERCENTILE`:
-    0.01 for new clips. `row` is each generated clip's nearest training clip.
+    `closer` are the generated clips that are nearer to a training clip than the held-out clips' percentile
+    `CLOSE_PERCENTILE`: 1 in 100 of new clips. `row` is each generated clip's nearest training clip.
     """
 
     generated: Float[np.ndarray, " N"]
     held_out: Float[np.ndarray, " M"]
     row: Int[np.ndarray, " N"]
-    median_ratio: float
-    share_closer: float
+    closer: Bool[np.ndarray, " N"]
 
 
 def memorization(
@@ -40,10 +38,4 @@ def memorization(
             f"least one of each"
         )
     (near, row), (usual, _) = nearest(generated, training), nearest(held_out, training)
-    return Memorization(
-        near,
-        usual,
-        row,
-        median_ratio=float(np.median(near) / max(np.median(usual), 1e-12)),
-        share_closer=float((near < np.percentile(usual, CLOSE_PERCENTILE)).mean()),
-    )
+    return Memorization(near, usual, row, near < np.percentile(usual, CLOSE_PERCENTILE))

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from trajvit.metrics.intervals import resampled_means
 
-LEAST_SIZES = 3  # two points lie on every power law
+LEAST_SIZES = 3  # two points lie on every power law, and three on nearly every one with a floor
 FLOORS = np.linspace(0.0, 0.99, 100)  # as shares of the smallest error
 
 
@@ -106,6 +106,8 @@ def _fit(
 def _doubts(law: ScalingLaw, sizes: int, fits: bool):
     if sizes < LEAST_SIZES:
         yield f"{sizes} sizes lie on every power law, {LEAST_SIZES} test one"
+    elif law.floor and sizes <= LEAST_SIZES:
+        yield f"{sizes} sizes lie on a power law with a floor, {LEAST_SIZES + 1} test one"
     if law.exponent_ci95[0] <= 0:
         yield "the error does not clearly fall with more samples"
     if not fits:

@@ -11,6 +11,8 @@ from trajvit.evaluation.headlines import Headline
 from trajvit.evaluation.ladder import Ladder, Rung, RungGate
 from trajvit.evaluation.measure import Metric, Metrics
 
+SHARE = "share"  # the unit of a share of the clips
+
 
 class Table:
     """Rows of text under headings; shows as HTML in a notebook and as aligned columns in print."""
@@ -75,7 +77,7 @@ def headline_table(found: Sequence[Headline]) -> Table:
                 one.figure,
                 _with_interval(metric),
                 _best_baseline(metric),
-                "" if metric.limit is None else _figure(metric.limit),
+                "" if metric.limit is None else _quantity(metric.limit, metric.unit),
                 "" if metric.of_limit is None else f"{metric.of_limit:.3g} x",
                 one.verdict,
             ]
@@ -103,18 +105,26 @@ def _beside(metric: Metric) -> list[str]:
     return [
         _with_interval(metric),
         _best_baseline(metric),
-        "" if metric.limit is None else f"{_figure(metric.limit)}{times}",
+        "" if metric.limit is None else f"{_quantity(metric.limit, metric.unit)}{times}",
     ]
 
 
 def _best_baseline(metric: Metric) -> str:
     best = metric.best_baseline
-    return f"{best[0].replace('_', ' ')} {_figure(best[1])}" if best else ""
+    return f"{best[0].replace('_', ' ')} {_quantity(best[1], metric.unit)}" if best else ""
 
 
 def _with_interval(metric: Metric) -> str:
-    interval = f" ({_figure(metric.ci95[0])} to {_figure(metric.ci95[1])})" if metric.ci95 else ""
-    return f"{_figure(metric.value)} {metric.unit}{interval}"
+    low_high = metric.ci95 and [_quantity(end, metric.unit) for end in metric.ci95]
+    unit = "" if metric.unit == SHARE else f" {metric.unit}"
+    return f"{_quantity(metric.value, metric.unit)}{unit}" + (f" ({' to '.join(low_high)})" if low_high else "")
+
+
+def _quantity(value: float, unit: str) -> str:
+    """A figure, or a share in percent."""
+    if unit != SHARE:
+        return _figure(value)
+    return f"{100 * value:.1f} %" if value >= 0.01 else f"{100 * value:.2g} %"
 
 
 def _figure(value: float) -> str:

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         if os.environ.get("RANK", "0") == "0":  # of many processes one says it
             print("trajvit: interrupted; the same command continues", file=sys.stderr)
         return 75
-    except (OSError, ArithmeticError, MemoryError) as error:
+    except (OSError, ArithmeticError, MemoryError, RuntimeError) as error:
         print(f"trajvit: {' '.join(str(error).split())}; what is finished is kept, the same command continues", file=sys.stderr)
         return 1
 
@@ -230,13 +230,19 @@ def compare_command(first: str, second: str, out: str | None) -> int:
 @commands.command("figures")
 @click.argument("runs", nargs=-1, required=True)
 def figures_command(runs: tuple[str, ...]) -> int:
-    """Print the headline figures of RUNS, given by their folders or their names in reports/runs, as a Markdown table."""
+    """Print the headline figures of RUNS, given by their folders or their names in reports/runs, as a Markdown table.
+
+    Its columns are called by the runs' varieties, or, where two have the same, as the runs are given.
+    """
     from trajvit.evaluation.headlines import headlines
     from trajvit.reporting.tables import figures_table
     from trajvit.running.records import find_run
 
     records = [find_run(run) for run in runs]
-    print(figures_table({one.parameters["variety"]: headlines(one.metrics) for one in records}).markdown())
+    names = [one.parameters["variety"] for one in records]
+    if len(set(names)) < len(names):
+        names = list(runs)
+    print(figures_table({name: headlines(one.metrics) for name, one in zip(names, records, strict=True)}).markdown())
     return 0
 
 

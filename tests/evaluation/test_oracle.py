@@ -230,6 +230,7 @@ def test_a_kept_result_is_the_result_and_a_damaged_one_is_made_again(tmp_path):
         ({"given": 9}, "given = 9 frames"),
         ({"seed": -1}, "seed -1 is out of range"),
         ({"world": WorldConfig(frames=16)}, "clips.frames is 4 x 8 x 32 x 32 x 1; it must be N x 16 x 32 x 32 x 1"),
+        ({"world": WorldConfig(ball_radius_m=0.15)}, "shows what no path of this world does"),
         ({"given": 1, "infer": by_simulation}, "simulation needs to see the ball move"),
     ],
 )

@@ -280,6 +280,14 @@ def test_a_folder_comes_back_as_it_was_without_what_is_being_written(bucket, tmp
     assert texts(there) == {"a": "1", "sub/b": "22", "empty": "", "_host/e": "yes"}
 
 
+def test_what_lay_there_before_the_first_copy_is_sent_too(bucket, tmp_path):
+    here, place = fill(tmp_path / "here", a="1"), Bucket(f"{bucket}/r")
+    mirror = Mirror(place, here)
+    assert mirror.bring() == 0
+    mirror.send()
+    assert Mirror(place, tmp_path / "there").bring() == 1 and texts(tmp_path / "there") == {"a": "1"}
+
+
 def test_only_what_has_changed_is_sent_and_what_is_gone_is_deleted(cloud, bucket, tmp_path):
     here, place = fill(tmp_path / "here", a="1", b="2"), Bucket(f"{bucket}/r")
     mirror = Mirror(place, here)

@@ -11,6 +11,7 @@ import pytest
 import torch
 import trajvit
 from one_of_many import in_float32
+from trajvit.running.launching import _explain
 from trajvit.running.parameters import read_parameters
 from trajvit.running.stations import make_data, train_magvit
 from trajvit.settings import InputError
@@ -118,6 +119,12 @@ def test_what_started_processes_refuse_is_said_here(tmp_path):
     settings = read_parameters(SMOKE, [*small(tmp_path), "processes=2", "tokenizer_batch=3"])
     with pytest.raises(InputError, match="tokenizer_batch = 3 does not divide among 2 processes: use a multiple of 2"):
         train_magvit(settings, make_data(settings, "train"), tmp_path / "magvit")
+
+
+def test_of_processes_that_fail_the_first_one_is_heard():
+    said = "trajvit: no space left; the same command continues\ntrajvit: process 1 of 2 lost the others (x); the same command continues"
+    with pytest.raises(RuntimeError, match=r"^no space left"):
+        _explain(said)
 
 
 def test_started_processes_start_no_others(tmp_path, monkeypatch):

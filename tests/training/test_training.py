@@ -245,6 +245,22 @@ def test_a_signal_ends_training_after_its_step_and_its_checkpoint(data, tmp_path
     assert weights(tmp_path / "ended") == weights(tmp_path / "whole")
 
 
+def test_a_signal_while_the_last_checkpoint_is_written_begins_no_further_stage(data, tmp_path, monkeypatch):
+    import trajvit.training.loop as loop
+
+    def saved_and_a_signal(folder, step, *more):
+        save_checkpoint(folder, step, *more)
+        if step == TINY["tokenizer_steps"]:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop, "save_checkpoint", saved_and_a_signal)
+    with pytest.raises(KeyboardInterrupt):
+        train(Recipe(**TINY), data, tmp_path)
+    assert not (tmp_path / "transformer").exists()
+    monkeypatch.undo()
+    assert train(Recipe(**TINY), data, tmp_path).history["tokenizer"]["step"][-1] == TINY["tokenizer_steps"]
+
+
 def test_a_diverging_training_stops_and_says_what_to_do(data, tmp_path, monkeypatch):
     monkeypatch.setattr("trajvit.training.objectives.reconstruction_loss", lambda output, video, weight: output.mean() * math.inf)
     with pytest.raises(TrainingDiverged, match=r"lower learning_rate"):

@@ -16,7 +16,8 @@ from trajvit.settings import InputError
 
 # Shards whose clips are mixed with one another when a dataset is streamed; as many again are read ahead.
 MIXED = 8
-# Share of the free memory that a dataset may take before it is streamed instead.
+# Share of the memory that a dataset may take before it is streamed instead: of all, not of what is free now, since streamed clips
+# come in another order and the same machine has to train likewise.
 MEMORY_SHARE = 0.4
 
 
@@ -118,12 +119,12 @@ TrainingClips = ClipSet | ClipStream | SingleFrames
 def load_clips(dataset: Dataset, samples: int | None = None, memory_bytes: int | None = None) -> TrainingClips:
     """The first `samples` clips of a dataset, or all: in memory if they take at most `memory_bytes`, else streamed.
 
-    By default a share of the memory that is free now. Raises `InputError` when the dataset holds fewer.
+    By default a share of this machine's memory. Raises `InputError` when the dataset holds fewer.
     """
     count = len(dataset) if samples is None else samples
     if not 0 < count <= len(dataset):
         raise InputError(f"{count} samples were asked of {dataset.root}, which holds {len(dataset)}: generate more")
-    most = MEMORY_SHARE * psutil.virtual_memory().available if memory_bytes is None else memory_bytes
+    most = MEMORY_SHARE * psutil.virtual_memory().total if memory_bytes is None else memory_bytes
     if count * dataset.config.world.bytes > most:
         return ClipStream(dataset, count)
     frames, label = dataset.array("frames", 0, count), dataset.array("label", 0, count)

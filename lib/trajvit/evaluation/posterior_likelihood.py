@@ -131,6 +131,8 @@ def _one(
         best = weighted.log_weights.max(initial=-1e300)
         share = np.array([np.exp(log - best).mean() for log in of_way])
         promising = np.flatnonzero(((live > 0) & (share > HOPELESS * share.max())) | undecided)
+        if not promising.size:
+            raise InputError("a clip shows what no path of this world does: give the config with which it was filmed")
 
 
 def _gather(scene: Scene, ways: list, logs: list, futures: list) -> Weighted:

@@ -1,13 +1,15 @@
-"""A run that is kept in a bucket: brought from there when it begins, and sent there as it grows. The bucket's copy counts."""
+"""Runs' folders, each held by one at a time. One that is kept in a bucket is brought from there when a run begins, and sent
+there as it grows: the bucket's copy counts."""
 
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from trajvit.datasets.bucket import Bucket
+from trajvit.datasets.folders import open_folder
 from trajvit.datasets.progress import Telling
 from trajvit.running.mirror import INDEX, Mirror
 
@@ -15,8 +17,17 @@ SEND_S, BEAT_S = 20.0, 5.0
 Stand = Callable[[], tuple[int, str]]  # how many parts are done, and what is being done
 
 
+def held(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[str], None]) -> AbstractContextManager[None]:
+    """A context in which a run's folder is ours alone, and its `place` in a bucket, unless that is empty, kept up to date."""
+    if place:
+        return _kept_in(place, folder, parts, stand, say)
+    ours = open_folder(folder)
+    ours.prepare([])
+    return ours.lock("run")
+
+
 @contextmanager
-def kept_in(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[str], None]) -> Iterator[None]:
+def _kept_in(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[str], None]) -> Iterator[None]:
     """A context in which `folder` is what `s3://bucket/prefix` holds, and what becomes of it, in so many `parts`, is sent and told
     there.
 

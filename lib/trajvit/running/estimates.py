@@ -1,6 +1,6 @@
 """How long a notebook will take: as long as the same took here before, or else what the rates measured once come to."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -8,6 +8,7 @@ from statistics import median
 import yaml
 
 from trajvit.datasets.folders import Disk
+from trajvit.running.ladder import ladder_plans, rung_folder
 from trajvit.running.manifest import Manifest, read_manifest
 from trajvit.running.parameters import KEPT, Parameters
 from trajvit.settings import InputError
@@ -30,8 +31,8 @@ class Estimate:
         return f"{in_units(self.seconds)} ({self.origin})"
 
 
-def estimate(notebook: str, parameters: Parameters, runs: Path) -> Estimate:
-    """How long a notebook takes with these parameters on this machine."""
+def estimate(notebook: str, parameters: Parameters, runs: Path, of: Collection[str] = ()) -> Estimate:
+    """How long a notebook takes with these parameters on this machine, as one `of` a run's."""
     here = Manifest("", "", 0, [])
     took = [
         state.seconds
@@ -42,7 +43,7 @@ def estimate(notebook: str, parameters: Parameters, runs: Path) -> Estimate:
     ]
     if took:
         return Estimate(median(took), f"measured here in {len(took)} run{'s' if len(took) > 1 else ''}")
-    return Estimate(START_S.get(notebook, 15.0) + _computed(notebook, parameters), "computed from rates on 2 cores")
+    return Estimate(START_S.get(notebook, 15.0) + _computed(notebook, parameters, of), "computed from rates on 2 cores")
 
 
 def in_units(seconds: float) -> str:
@@ -66,7 +67,7 @@ def _telling(parameters: Parameters) -> dict:
     return parameters.model_dump(mode="json", exclude=set(OF_NO_EFFECT))
 
 
-def _computed(notebook: str, p: Parameters) -> float:
+def _computed(notebook: str, p: Parameters, of: Collection[str]) -> float:
     tokenizer, transformer = _sizes(p)
     per_tokenizer_step = TOKENIZER_S * tokenizer * p.tokenizer_batch
     per_transformer_step = TRANSFORMER_S * transformer * p.transformer_batch
@@ -78,8 +79,12 @@ def _computed(notebook: str, p: Parameters) -> float:
         + p.transformer_steps * per_transformer_step
         + judge
         + scored,
-        "03_scale_up": len(p.ladder)
-        * (p.ladder_tokenizer_steps * per_tokenizer_step + p.ladder_transformer_steps * per_transformer_step + scored),
+        "03_scale_up": judge
+        + sum(
+            plan.tokenizer_steps * per_tokenizer_step + plan.transformer_steps * per_transformer_step + scored
+            for plan in ladder_plans(p)
+            if "02_validate_magvit" not in of or rung_folder(p, plan) != p.run / "magvit"  # else 02 has trained it
+        ),
         "04_evaluate": judge
         + RIVAL_STEP_S * p.rival_steps
         + PIXEL_KINDS * PIXEL_S * JUDGE_BATCH * p.pixel_steps

@@ -69,6 +69,12 @@ def climb(parameters: Parameters, dataset: Dataset, val: Dataset, on_progress: L
     return Ladder(tuple(rungs), tuple(gates), further, *_rented())
 
 
+def ladder_plans(parameters: Parameters) -> list[Plan]:
+    """The trainings of the ladder, each once."""
+    plans = [_plan(parameters, samples, compute) for compute in (EQUAL, FULL) for samples in parameters.ladder]
+    return list({replace(plan, compute=""): plan for plan in plans}.values())
+
+
 def _plan(parameters: Parameters, samples: int, compute: str) -> Plan:
     few = parameters.ladder_tokenizer_steps, parameters.ladder_transformer_steps
     if compute == EQUAL:

@@ -32,7 +32,8 @@ class Mirror:
             if not path.resolve().is_relative_to(self.folder.resolve()):
                 raise OSError(f"{self.bucket}/{INDEX} lists {key!r}, which is not in {self.folder}")
             self.bucket.fetch(f"{RESULTS}/{key}", path)
-        self.copied = self._there()
+        there = self._there()
+        self.copied = {key: there[key] for key in self.listed if key in there}  # what else lies here is still to be sent
         return len(self.listed)
 
     def send(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
+from trajvit.magvit.tasks import given_frames
 from trajvit.running.places import place
 from trajvit.settings import InputError
 from trajvit.training.recipe import Recipe
@@ -51,7 +52,12 @@ class Parameters(Recipe):
 
     @model_validator(mode="after")
     def _whole_plan_is_possible(self):
-        self.recipe().models(self.world())
+        tokenizer, _ = self.recipe().models(self.world())
+        if (half := given_frames(tokenizer.frames)) % tokenizer.stride[0]:
+            raise ValueError(
+                f"clips of {tokenizer.frames} frames were asked for, of which {half} are given to be continued: that is no whole "
+                f"number of tokens of {tokenizer.stride[0]} frames; take a multiple of {2 * tokenizer.stride[0]} frames"
+            )
         if list(self.ladder) != sorted(set(self.ladder)) or self.ladder[0] < 4:
             raise ValueError(f"ladder = {list(self.ladder)}: its sizes must rise, from 4 clips up")
         if self.ladder[-1] > self.samples:

@@ -72,7 +72,7 @@ class Plan:
             if station.state.state == "done":
                 yield f"{station.path.stem}: done already"
                 continue
-            one = estimate(station.path.stem, self.parameters, RUNS)
+            one = estimate(station.path.stem, self.parameters, RUNS, [other.path.stem for other in self.stations])
             seconds += one.seconds
             yield f"{station.path.stem}: about {one}; takes {', '.join(station.names)}"
         cost = prices.hourly(RENTED, None, RENTED_DISK_GB) * seconds / 3600

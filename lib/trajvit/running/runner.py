@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,10 +16,9 @@ from papermill.exceptions import PapermillException, PapermillExecutionError
 from traitlets.config import Config
 
 from trajvit.datasets.files import write_atomic
-from trajvit.datasets.folders import open_folder
 from trajvit.evaluation.measure import read_metrics
 from trajvit.reporting.live import HEADLESS
-from trajvit.running.away import kept_in
+from trajvit.running.away import held
 from trajvit.running.curves import training_curve
 from trajvit.running.machine import stand
 from trajvit.running.manifest import now
@@ -45,7 +44,10 @@ def run(parameters_file: str, changes: list[str], only: list[str], out: str | No
     notebooks are written with their parameters and not run.
     """
     plan, code = make_plan(parameters_file, changes, only, out), INTERRUPTED
-    with suppress(Unfinished, Interrupted), _held(plan, say):
+    with (
+        suppress(Unfinished, Interrupted),
+        held(plan.place, plan.run_dir, len(plan.stations), lambda: stand(plan.run_dir)[::2], say),
+    ):
         write_atomic(plan.run_dir / KEPT, yaml.safe_dump(plan.parameters.model_dump(mode="json"), sort_keys=False).encode())
         code = _prepare(plan, say) if prepare_only else _run(plan, say)
         if plan.run_dir.parent == RUNS:
@@ -61,15 +63,6 @@ class Unfinished(Exception):
 
 class Interrupted(KeyboardInterrupt):
     """The run was interrupted, and has said so."""
-
-
-def _held(plan: Plan, say: Say) -> AbstractContextManager[None]:
-    """A context in which the run's folder is ours alone, and its place in a bucket kept up to date."""
-    if plan.place:
-        return kept_in(plan.place, plan.run_dir, len(plan.stations), lambda: stand(plan.run_dir)[::2], say)
-    folder = open_folder(plan.run_dir)
-    folder.prepare([])
-    return folder.lock("run")
 
 
 def _prepare(plan: Plan, say: Say) -> int:

@@ -9,16 +9,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from trajvit.datasets.folders import open_folder
 from trajvit.datasets.progress import Listener
 from trajvit.reporting.html import Section, plain_page
-from trajvit.running.away import kept_in
+from trajvit.running.away import held
 from trajvit.running.overview import runs_table, write_index
 from trajvit.running.parameters import Parameters, read_parameters
 from trajvit.running.places import ROOT, RUNS
@@ -103,7 +102,7 @@ def run_sweep(sweep: Sweep, jobs: int, say: Say, on_progress: Listener) -> int:
     3 a gate said NO-GO, 75 interrupted.
     """
     codes: list[int] = []
-    with suppress(Unfinished), _held(sweep, say):
+    with suppress(Unfinished), held(sweep.place, sweep.folder, len(sweep.members), lambda: _stand(sweep), say):
         every = [member.plan.parameters for member in sweep.members]
         for own in {(own.data_dir, _kind(own)): own for own in every}.values():
             for split in SPLITS:  # now, since no two processes may make the same data
@@ -185,14 +184,6 @@ def _name(values: dict) -> str:
 def _kind(parameters: Parameters) -> str:
     """What clips a run needs, in words that can name a folder."""
     return "-".join(str(getattr(parameters, name)) for name in DECIDES_DATA)
-
-
-def _held(sweep: Sweep, say: Say) -> AbstractContextManager[None]:
-    if sweep.place:
-        return kept_in(sweep.place, sweep.folder, len(sweep.members), lambda: _stand(sweep), say)
-    folder = open_folder(sweep.folder)
-    folder.prepare([])
-    return folder.lock("run")
 
 
 def _stand(sweep: Sweep) -> tuple[int, str]:

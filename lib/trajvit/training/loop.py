@@ -189,8 +189,8 @@ class Player:
                 raise TrainingDiverged(
                     f"the gradient of the {type(self.objective.model).__name__} in step {step} is not finite "
                     f"({', '.join(f'{name} {value.item():.4g}' for name, value in parts.items())}; samples "
-                    f"{', '.join(map(str, rows.tolist()))}): lower learning_rate, now {self.config.learning_rate:g}, "
-                    f"or look at these samples; run again to continue from the last checkpoint"
+                    f"{', '.join(map(str, rows.tolist()))}): lower learning_rate, whose peak here is {self.config.learning_rate:g}, "
+                    f"in another folder, or look at these samples"
                 )
 
 
@@ -295,6 +295,9 @@ def fit(
     if saved := load_newest(folder, identity):
         first, history = saved["step"], saved["history"]
         training.load(saved)
+    processes.check_same(
+        objective.block, "some processes hold the clips in memory and some stream them: give all machines as much"
+    )
     processes.check_same(first, f"the processes found different checkpoints in {folder}: name a place that all of them share")
     if first == config.steps:
         return Fitted(training.averaged(), history)
@@ -332,6 +335,8 @@ def fit(
                     telling.advance(done)
                 processes.any_of(True)  # a launcher kills the others when one ends: not before the checkpoint is written
                 raise KeyboardInterrupt(held.why or "another process was told to end")
+        if processes.any_of(bool(held.why)):  # told while the last checkpoint was written: no further stage begins
+            raise KeyboardInterrupt(held.why or "another process was told to end")
     return Fitted(training.averaged(), history)
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from trajvit.settings import InputError
 
+LOST = "lost the others"  # what those say that another process has left
+
 
 def join() -> None:
     """Meet the other processes of this training; again, or alone, nothing happens."""
@@ -119,5 +121,5 @@ def _said_of_others() -> Iterator[None]:
         yield
     except RuntimeError as error:  # gloo's and NCCL's way to say that a peer is gone
         raise ConnectionError(
-            f"process {number()} of {count()} lost the others ({str(error).splitlines()[0][:120]}); what ended them is said above"
+            f"process {number()} of {count()} {LOST} ({str(error).splitlines()[0][:120]}); what ended them is said above"
         ) from None

@@ -1,14 +1,21 @@
-"""What README and the model cards say was measured is what the committed reports hold."""
+"""What README, its further pages and the model cards say was measured is what the committed reports hold."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from trajvit.magvit.published import WEIGHTS, published
 from trajvit.running.cli import main
+from trajvit.running.parameters import read_parameters
+from trajvit.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
-TABLES = (("compact-30k", "compact-30k-varied"), ("classic-5k",))  # of README, each for clips of one format
+# Each for clips of one format: whose figures, by which parameters they were trained, and where that is told.
+TABLES = (
+    (("compact-30k", "compact-30k-varied"), "production", "README.md"),
+    (("classic-5k",), "classic", "docs/results.md"),
+)
 
 
 def figures_of(*names: str, capsys) -> str:
@@ -16,13 +23,33 @@ def figures_of(*names: str, capsys) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("names", TABLES, ids=" ".join)
-def test_readme_tells_the_figures_of_the_published_models(names, capsys):
-    assert figures_of(*names, capsys=capsys) in (ROOT / "README.md").read_text()
+@pytest.mark.parametrize(("names", "parameters", "page"), TABLES)
+def test_the_figures_of_the_published_models_are_told(names, parameters, page, capsys):
+    assert figures_of(*names, capsys=capsys) in (ROOT / page).read_text()
 
 
-def test_readme_tells_of_all_published_models():
-    assert sorted(name for names in TABLES for name in names) == published()
+@pytest.mark.parametrize(("names", "parameters", "page"), TABLES)
+def test_the_published_models_are_what_their_parameters_make(names, parameters, page):
+    asked = read_parameters(ROOT / "notebooks" / "params" / f"{parameters}.yaml", [])
+    for name in names:
+        made = json.loads((WEIGHTS / name / "training.json").read_text())
+        assert Recipe(**made["recipe"]).of_model() == asked.recipe().of_model()
+        assert (made["data"]["samples"], made["data"]["seed"]) == (asked.samples, asked.seed)
+
+
+def test_all_published_models_are_told_of():
+    assert sorted(name for names, *_ in TABLES for name in names) == published()
+
+
+def test_all_links_lead_somewhere():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            place, _, heading = link.partition("#")
+            if not place.startswith("http"):
+                target = page.parent / place if place else page
+                assert target.exists(), (page, link)
+                headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if heading else []
+                assert not heading or heading in [title.lower().replace(" ", "-") for title in headings], (page, link)
 
 
 @pytest.mark.parametrize("name", published())

@@ -110,8 +110,15 @@ def test_figures_of_two_runs_stand_side_by_side_for_a_readme(tmp_path, capsys):
         "| what | textbook: MAGVIT (95 % interval) | best other | limit | varied: MAGVIT (95 % interval) | best other | limit |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         "| predict (FP): ball centre | 3 px (2.8 to 3.2) |  |  | 1.5 px (1.4 to 1.6) | simvp 2.25 | 0.5 (3 x) |",
-        "| generate: lawful |  |  |  | 96.9 % (95.7 % to 97.9 %) | blank 0 % | 100.0 % |",
+        "| generate: lawful |  |  |  | 96.9 % (95.7 to 97.9) | blank 0 % | 100.0 % |",
         "| fill in (FI): ball centre where hidden |  |  |  | 1.5 px (1.4 to 1.6) | simvp 2.25 | 0.5 (3 x) |",
+        "",
+        "| predicts the ball | textbook: px | varied: px |",
+        "| --- | --- | --- |",
+        "| copy last |  | 6 |",
+        "| MAGVIT | 3 | 1.5 |",
+        "| simvp |  | 2.25 |",
+        "| oracle |  | 0.5 |",
     ]
     c = made(tmp_path / "c", 1.0)
     assert main(["figures", str(a), str(c)]) == 0

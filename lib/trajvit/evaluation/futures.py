@@ -18,7 +18,7 @@ from trajvit.worlds.film import Clips
 
 SAMPLES = 10
 # Samples of the model's own distribution: digits as it holds them probable, few at a time, from the given frames on. Places
-# in random order spread the samples too little (README, "What was tried").
+# in random order spread the samples too little (docs/tried.md).
 DRAWING = DecodingConfig(steps=16, schedule="uniform", sampler="slices", temperature=1.0, guidance=0.0)
 
 

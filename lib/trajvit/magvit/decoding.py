@@ -55,7 +55,7 @@ class DecodingConfig(Settings):
 
 # For generation: a token at a time and in each slice in any order, as the model is trained; the future from the first half;
 # what was drawn unevenly is evened out; and, instead of guidance, which narrows what is drawn, another draw where the class was
-# missed (README, "What was tried").
+# missed (docs/tried.md).
 SAMPLING = DecodingConfig(
     steps=32,
     schedule="uniform",
@@ -72,7 +72,7 @@ SAMPLING = DecodingConfig(
 SURE = 0.999
 
 # For prediction, where the future all but follows from the condition: the likeliest tokens, in one pass. More passes
-# commit to the black background first, of which the model is surest (README, "What was tried").
+# commit to the black background first, of which the model is surest (docs/tried.md).
 GREEDY = DecodingConfig(steps=1, temperature=0.0, choice_temperature=0.0, guidance=0.0)
 
 

@@ -23,6 +23,7 @@ from trajvit.settings import InputError, Settings
 
 FORMAT, FORMAT_VERSION = "trajvit.MAGVIT", 5
 CHUNK = 64  # clips that go through the model at a time
+NOISE = 2**25  # random numbers that are held at a time, which are many where a token is one of thousands: fewer clips then
 
 Video = Float[Tensor, "B C T H W"]
 
@@ -217,7 +218,9 @@ class MAGVIT(nn.Module):
                 tokens = self._drawn_again(tokens, rows, labels.to(self.device)[rows], draw, decoding.tries)
             return self.tokenizer.decode(tokens.unflatten(1, shape.grid))
 
-        return self._in_chunks(complete, torch.arange(len(videos)))
+        numbers_a_clip = decoding.steps * self.config.transformer.length * (1 + sum(levels))
+        most = max(1, min(CHUNK, NOISE // numbers_a_clip)) if decoding.draws else CHUNK
+        return self._in_chunks(complete, torch.arange(len(videos)), most)
 
     def _drawn_again(
         self, tokens: Sequence, rows: Int[Tensor, " B"], label: Int[Tensor, " B"], draw: Callable, tries: int
@@ -303,8 +306,8 @@ class MAGVIT(nn.Module):
                 f"divide 8-bit frames by 255"
             )
 
-    def _in_chunks(self, step, rows: Tensor) -> Tensor:
-        """`step` applied to `CHUNK` rows at a time, on the model's device."""
+    def _in_chunks(self, step, rows: Tensor, most: int = CHUNK) -> Tensor:
+        """`step` applied to some rows at a time, at `most` so many, on the model's device."""
         if not len(rows):
             raise InputError("an empty batch was given; give at least one clip")
-        return torch.cat([step(chunk.to(self.device)) for chunk in rows.split(CHUNK)])
+        return torch.cat([step(chunk.to(self.device)) for chunk in rows.split(most)])

@@ -189,7 +189,7 @@ class Neighbours(nn.Module):
     """Two convolutions over the tokens of each time slice, added to them before the first block.
 
     Where the ball lies is said by all the tokens that it lies across. Attention has to find those neighbours at each place
-    anew; a kernel learns it at all places at once (Xiao et al., arXiv:2106.14881; README, "What was tried"). What they add
+    anew; a kernel learns it at all places at once (Xiao et al., arXiv:2106.14881; docs/tried.md). What they add
     is normalized (arXiv:2111.09883, section 3.2): else it grows to a hundred times what the blocks can add to it.
     """
 

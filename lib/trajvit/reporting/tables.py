@@ -100,6 +100,19 @@ def figures_table(runs: Mapping[str, Sequence[Headline]]) -> Table:
     return Table(["what", *headings], rows)
 
 
+def predictions_table(runs: Mapping[str, Metrics]) -> Table:
+    """How far off the ball is predicted in some runs, by the runs' names: by MAGVIT, its rivals and the oracle, the farthest first."""
+    found = {name: metrics["prediction"]["centre_error_px"] for name, metrics in runs.items() if "prediction" in metrics}
+    errors = {name: metric.baselines | {"MAGVIT": metric.value} for name, metric in found.items()}
+    for name, metric in found.items():
+        errors[name] |= {} if metric.limit is None else {"oracle": metric.limit}
+    who = sorted(
+        {one for error in errors.values() for one in error}, key=lambda one: -max(e.get(one, 0.0) for e in errors.values())
+    )
+    rows = [[one.replace("_", " "), *(_figure(error[one]) if one in error else "" for error in errors.values())] for one in who]
+    return Table(["predicts the ball", *(f"{name}: px" for name in errors)], rows)
+
+
 def _beside(metric: Metric) -> list[str]:
     times = f" ({metric.of_limit:.3g} x)" if metric.of_limit is not None and not metric.more_is_better else ""
     return [
@@ -115,16 +128,19 @@ def _best_baseline(metric: Metric) -> str:
 
 
 def _with_interval(metric: Metric) -> str:
-    low_high = metric.ci95 and [_quantity(end, metric.unit) for end in metric.ci95]
-    unit = "" if metric.unit == SHARE else f" {metric.unit}"
-    return f"{_quantity(metric.value, metric.unit)}{unit}" + (f" ({' to '.join(low_high)})" if low_high else "")
+    interval = f" ({' to '.join(_number(end, metric.unit) for end in metric.ci95)})" if metric.ci95 else ""
+    return f"{_number(metric.value, metric.unit)} {'%' if metric.unit == SHARE else metric.unit}{interval}"
 
 
 def _quantity(value: float, unit: str) -> str:
+    return f"{_number(value, unit)} %" if unit == SHARE else _number(value, unit)
+
+
+def _number(value: float, unit: str) -> str:
     """A figure, or a share in percent."""
     if unit != SHARE:
         return _figure(value)
-    return f"{100 * value:.1f} %" if value >= 0.01 else f"{100 * value:.2g} %"
+    return f"{100 * value:.1f}" if value >= 0.01 else f"{100 * value:.2g}"
 
 
 def _figure(value: float) -> str:

@@ -230,19 +230,22 @@ def compare_command(first: str, second: str, out: str | None) -> int:
 @commands.command("figures")
 @click.argument("runs", nargs=-1, required=True)
 def figures_command(runs: tuple[str, ...]) -> int:
-    """Print the headline figures of RUNS, given by their folders or their names in reports/runs, as a Markdown table.
+    """Print the headline figures of RUNS, given by their folders or their names in reports/runs, and all who predicted beside
+    them, as Markdown tables.
 
     Its columns are called by the runs' varieties, or, where two have the same, as the runs are given.
     """
     from trajvit.evaluation.headlines import headlines
-    from trajvit.reporting.tables import figures_table
+    from trajvit.reporting.tables import figures_table, predictions_table
     from trajvit.running.records import find_run
 
     records = [find_run(run) for run in runs]
     names = [one.parameters["variety"] for one in records]
     if len(set(names)) < len(names):
         names = list(runs)
-    print(figures_table({name: headlines(one.metrics) for name, one in zip(names, records, strict=True)}).markdown())
+    runs = dict(zip(names, (one.metrics for one in records), strict=True))
+    print(figures_table({name: headlines(metrics) for name, metrics in runs.items()}).markdown())
+    print(f"\n{predictions_table(runs).markdown()}")
     return 0
 
 

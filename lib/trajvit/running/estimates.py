@@ -13,7 +13,7 @@ from trajvit.running.manifest import Manifest, read_manifest
 from trajvit.running.parameters import KEPT, Parameters
 from trajvit.settings import InputError
 
-# Seconds on 2 cores, of `compact` clips and `nano` models: the twelve minutes of README, and the rest from a smoke run.
+# Seconds on 2 cores, of `compact` clips and `nano` models: the twelve minutes of docs/results.md, and the rest from a smoke run.
 START_S = {"01_generate_data": 25.0, "02_validate_magvit": 15.0, "03_scale_up": 15.0, "04_evaluate": 25.0}
 TOKENIZER_S, TRANSFORMER_S, JUDGE_S, PIXEL_S = 5.4e-3, 3.4e-3, 1e-3, 3e-3  # a clip, once, in a step
 RIVAL_STEP_S, FILMED_S, SCORED_S, JUDGE_BATCH, PIXEL_KINDS = 8e-3, 1e-5, 25e-3, 32, 2

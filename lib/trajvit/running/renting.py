@@ -105,7 +105,7 @@ def check_role(role: str, bucket: str) -> None:
             raise
         raise InputError(
             f"there is no instance profile {role!r}: make one whose role has the policy that "
-            f"'python -m trajvit ec2 policy --bucket {bucket}' prints (README says how), or name it with --role"
+            f"'python -m trajvit ec2 policy --bucket {bucket}' prints (docs/running.md says how), or name it with --role"
         ) from None
 
 

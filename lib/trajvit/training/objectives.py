@@ -23,7 +23,7 @@ from trajvit.training.processes import averaged, mine
 LABEL_SMOOTHING = 1e-4
 LABEL_DROPOUT = 0.1
 # Share of the samples with a condition that are masked wholly: the condition alone has to tell the rest. Without
-# them the model learns to fill gaps from their neighbours first and to predict late (README, "What was tried").
+# them the model learns to fill gaps from their neighbours first and to predict late (docs/tried.md).
 WHOLLY_MASKED = 0.7
 # Share of the others that are masked from the end, as generation and futures are decoded, slice by slice.
 FROM_THE_END = 0.7

@@ -42,6 +42,7 @@ def test_changes_win_over_the_file_and_the_file_over_defaults(yaml_file):
         (["format=6x32x32x1"], "of which 3 are given to be continued"),
         (["learning_rate=-1"], "learning_rate"),
         (["size=huge"], "size"),
+        (["seed=2147483647"], "seed"),
     ],
 )
 def test_wrong_parameters_are_refused_in_one_line_before_any_work(yaml_file, tmp_path, capsys, changes, says):

@@ -25,7 +25,9 @@ class Parameters(Recipe):
     eval_samples: int = Field(32, ge=4, description="clips of the val stream, and of the test stream")
     format: str = Field("compact", description="compact, classic or TxHxWxC")
     variety: Literal["textbook", "varied"] = "textbook"
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(
+        0, ge=0, lt=2**31 - 1, description="of data and trainings; the CNN that MAGVIT is compared with has the next"
+    )
     data_dir: str = Field("data/smoke", description="holds the datasets train, val and test")
     checkpoint: str = Field(
         "",

@@ -13,6 +13,7 @@ from trajvit.running.stations import make_data
 
 SPEED = {"tokenizer": 8.0, "transformer": 6.0}
 SIZES = (1000, 5000, 30_000)
+FOUR = (1000, 3000, 10_000, 30_000)
 
 
 def plan(samples, compute=FULL):
@@ -32,8 +33,9 @@ def rung(samples, error, compute=FULL, clips=300):
 
 
 def ladder(full, equal=(), gates=()):
-    rungs = [rung(n, error, EQUAL) for n, error in zip(SIZES, equal, strict=False)]
-    rungs += [rung(n, error) for n, error in zip(SIZES, full, strict=False)]
+    sizes = FOUR if len(full) == len(FOUR) else SIZES
+    rungs = [rung(n, error, EQUAL) for n, error in zip(sizes, equal, strict=False)]
+    rungs += [rung(n, error) for n, error in zip(sizes, full, strict=False)]
     return Ladder(tuple(rungs), tuple(gates), tuple(plan(many * 30_000) for many in (2, 4, 10)), "c7i.large", 0.1)
 
 
@@ -84,7 +86,8 @@ def test_the_next_size_is_the_smallest_whose_gain_is_more_than_the_interval():
         ([2.0, 2.0, 2.0], "does not clearly fall"),
         ([3.0, 2.0], "2 sizes lie on every power law"),
         ([3.0], "fewer than two rungs"),
-        ([1 + 3000 * n**-1.2 for n in SIZES], "Stay at 30,000 clips"),
+        ([1 + 3000 * n**-1.2 for n in FOUR], "Stay at 30,000 clips"),
+        ([1 + 3000 * n**-1.2 for n in SIZES], "3 sizes lie on a power law with a floor"),
     ],
 )
 def test_where_nothing_is_worth_it_or_known_nothing_is_recommended(full, says):

@@ -115,7 +115,9 @@ def test_a_patch_of_its_own_makes_fewer_tokens_of_larger_clips():
 
 def test_training_lowers_the_loss(data, tmp_path):
     history = train(
-        Recipe(**TINY | {"tokenizer_steps": 120, "transformer_steps": 80, "checkpoint_every": 200}), data, tmp_path
+        Recipe(**TINY | {"tokenizer_steps": 120, "transformer_steps": 80, "transformer_batch": 16, "checkpoint_every": 200}),
+        data,
+        tmp_path,
     ).history
     for stage in ("tokenizer", "transformer"):
         assert history[stage]["loss"][-1] < 0.8 * history[stage]["loss"][0]

@@ -34,6 +34,11 @@ class Plan:
     def __str__(self) -> str:
         return f"{self.samples:,} clips at {self.compute} compute"
 
+    @property
+    def training(self) -> tuple[int, int, int]:
+        """What decides the training: plans that differ in their compute alone are one."""
+        return self.samples, self.tokenizer_steps, self.transformer_steps
+
     def hours(self, speed: Mapping[str, float]) -> float:
         """The time its steps take at a `speed` in steps/s of `tokenizer` and `transformer`."""
         return (self.tokenizer_steps / speed["tokenizer"] + self.transformer_steps / speed["transformer"]) / 3600

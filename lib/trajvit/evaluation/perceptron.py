@@ -105,8 +105,8 @@ def train_perceptron(
     out: str | Path,
     on_progress: Listener = silent,
 ) -> Perceptron:
-    """Train the perceptron on `dataset`: from the balls found in their first `given` frames
-    to the true centres in the others. A finished training in `out` is loaded, not repeated. It predicts on the CPU."""
+    """Train the perceptron on `dataset`: from the balls found in the first `given` frames of a clip to the true centres in
+    the others. A finished training in `out` is loaded, not repeated. It predicts on the CPU."""
     clips, frames = load_clips(dataset), dataset.config.world.frames
     if not 1 <= given < frames:
         raise InputError(f"{given} frames of {frames} were given; give at least one, and leave one to predict")

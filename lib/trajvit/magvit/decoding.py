@@ -101,6 +101,11 @@ class Prompt:
     label: Int[Tensor, " B"]
 
 
+def noise_shape(config: DecodingConfig, length: int, levels: tuple[int, ...]) -> tuple[int, int, int]:
+    """The random numbers of a clip: for each step and token one for the choice of positions, then one for each digit's value."""
+    return config.steps, length, 1 + sum(levels)
+
+
 def clip_noise(
     seed: int, clips: Iterable[int], config: DecodingConfig, length: int, levels: tuple[int, ...], again: int = 0
 ) -> Float[np.ndarray, "B steps L n"]:
@@ -108,7 +113,7 @@ def clip_noise(
 
     Clip k's noise is a function of (seed, k) alone, whatever the batch it is decoded in; another one when it is drawn `again`.
     """
-    shape = (config.steps, length, 1 + sum(levels))
+    shape = noise_shape(config, length, levels)
     generators = [np.random.Generator(np.random.Philox(key=[seed, clip], counter=[0, 0, 0, again])) for clip in clips]
     draws = [generator.random(shape, np.float32) for generator in generators]
     uniform = np.clip(np.stack(draws), 1e-7, 1 - 1e-7)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import open_folder, write_file
 from trajvit.magvit.commit import Sequence, interior
-from trajvit.magvit.decoding import GREEDY, SAMPLING, SURE, DecodingConfig, Prompt, clip_noise, decode, quarters
+from trajvit.magvit.decoding import GREEDY, SAMPLING, SURE, DecodingConfig, Prompt, clip_noise, decode, noise_shape, quarters
 from trajvit.magvit.published import located, published
 from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, prediction_from, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
@@ -218,8 +219,8 @@ class MAGVIT(nn.Module):
                 tokens = self._drawn_again(tokens, rows, labels.to(self.device)[rows], draw, decoding.tries)
             return self.tokenizer.decode(tokens.unflatten(1, shape.grid))
 
-        numbers_a_clip = decoding.steps * self.config.transformer.length * (1 + sum(levels))
-        most = max(1, min(CHUNK, NOISE // numbers_a_clip)) if decoding.draws else CHUNK
+        numbers = prod(noise_shape(decoding, self.config.transformer.length, levels))
+        most = max(1, min(CHUNK, NOISE // numbers)) if decoding.draws else CHUNK
         return self._in_chunks(complete, torch.arange(len(videos)), most)
 
     def _drawn_again(

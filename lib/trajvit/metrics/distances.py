@@ -42,8 +42,7 @@ def kernel_distance(features: Features, others: Features) -> float:
     """The unbiased squared maximum mean discrepancy under the kernel (x.y / D + 1)^3 (Binkowski et al., arXiv:1801.01401).
 
     It is 0 on average for two sets drawn from one distribution, and may be negative; a little less where both take the classes
-    in turn. Raises `InputError` for fewer than two
-    samples.
+    in turn. Raises `InputError` for fewer than two samples.
     """
     _check_alike(features, others)
     if min(len(features), len(others)) < 2:

@@ -103,9 +103,10 @@ def figures_table(runs: Mapping[str, Sequence[Headline]]) -> Table:
 def predictions_table(runs: Mapping[str, Metrics]) -> Table:
     """How far off the ball is predicted in some runs, by the runs' names: by MAGVIT, its rivals and the oracle, the farthest first."""
     found = {name: metrics["prediction"]["centre_error_px"] for name, metrics in runs.items() if "prediction" in metrics}
-    errors = {name: metric.baselines | {"MAGVIT": metric.value} for name, metric in found.items()}
-    for name, metric in found.items():
-        errors[name] |= {} if metric.limit is None else {"oracle": metric.limit}
+    errors = {
+        name: metric.baselines | {"MAGVIT": metric.value} | ({} if metric.limit is None else {"oracle": metric.limit})
+        for name, metric in found.items()
+    }
     who = sorted(
         {one for error in errors.values() for one in error}, key=lambda one: -max(e.get(one, 0.0) for e in errors.values())
     )

@@ -243,9 +243,9 @@ def figures_command(runs: tuple[str, ...]) -> int:
     names = [one.parameters["variety"] for one in records]
     if len(set(names)) < len(names):
         names = list(runs)
-    runs = dict(zip(names, (one.metrics for one in records), strict=True))
-    print(figures_table({name: headlines(metrics) for name, metrics in runs.items()}).markdown())
-    print(f"\n{predictions_table(runs).markdown()}")
+    metrics = dict(zip(names, (one.metrics for one in records), strict=True))
+    print(figures_table({name: headlines(of_run) for name, of_run in metrics.items()}).markdown())
+    print(f"\n{predictions_table(metrics).markdown()}")
     return 0
 
 

@@ -52,7 +52,7 @@ def climb(parameters: Parameters, dataset: Dataset, val: Dataset, on_progress: L
         for samples in parameters.ladder:
             plan = _plan(parameters, samples, compute)
             before = [rung for rung in rungs if rung.plan.compute == compute]
-            again = next((rung for rung in rungs if replace(rung.plan, compute=compute) == plan), None)
+            again = next((rung for rung in rungs if rung.plan.training == plan.training), None)
             if again:
                 rungs.append(replace(again, plan=plan))
                 continue
@@ -72,7 +72,7 @@ def climb(parameters: Parameters, dataset: Dataset, val: Dataset, on_progress: L
 def ladder_plans(parameters: Parameters) -> list[Plan]:
     """The trainings of the ladder, each once."""
     plans = [_plan(parameters, samples, compute) for compute in (EQUAL, FULL) for samples in parameters.ladder]
-    return list({replace(plan, compute=""): plan for plan in plans}.values())
+    return list({plan.training: plan for plan in plans}.values())
 
 
 def _plan(parameters: Parameters, samples: int, compute: str) -> Plan:
@@ -87,14 +87,14 @@ def _plan(parameters: Parameters, samples: int, compute: str) -> Plan:
 def rung_folder(parameters: Parameters, plan: Plan) -> Path:
     """Where a rung is trained: notebook 02's folder where it is that training, so that whoever comes second loads it."""
     whole = parameters.samples, parameters.tokenizer_steps, parameters.transformer_steps
-    if (plan.samples, plan.tokenizer_steps, plan.transformer_steps) == whole:
+    if plan.training == whole:
         return parameters.run / "magvit"
-    return parameters.run / "ladder" / f"{plan.samples}-{plan.tokenizer_steps}-{plan.transformer_steps}"
+    return parameters.run / "ladder" / "-".join(map(str, plan.training))
 
 
 def _trained(rungs: list[Rung]) -> list[Rung]:
     """The rungs without those that are the same training as an earlier one."""
-    return list({replace(rung.plan, compute=""): rung for rung in rungs}.values())
+    return list({rung.plan.training: rung for rung in rungs}.values())
 
 
 def speed_of(folder: Path) -> dict[str, float] | None:

@@ -14,7 +14,6 @@ from trajvit.datasets.progress import Listener, Lookout, Progress
 from trajvit.running.parameters import Parameters
 from trajvit.settings import InputError
 from trajvit.training import processes
-from trajvit.training.processes import LOST
 from trajvit.training.recipe import STAGES
 
 PERIOD_S, PATIENCE_S = 0.5, 60.0
@@ -69,7 +68,7 @@ def _follow(launched: subprocess.Popen, out: str | Path, on_progress: Listener) 
 def _explain(said: str) -> None:
     """Raise what processes that failed have said last; torchrun's own exit code is 1 whatever happened."""
     lines = [line.removeprefix("trajvit: ") for line in said.splitlines() if line.startswith("trajvit: ")]
-    lines = [line for line in lines if LOST not in line] or lines  # those that lost the one that failed do not know why
+    lines = [line for line in lines if processes.LOST not in line] or lines  # those that lost the one that failed do not know why
     if not lines:
         raise RuntimeError(f"the processes failed: {' '.join(said.split())[-1000:]}")
     if lines[-1].startswith("interrupted"):

@@ -333,9 +333,10 @@ def fit(
             if stop:
                 if telling:
                     telling.advance(done)
-                processes.any_of(True)  # a launcher kills the others when one ends: not before the checkpoint is written
-                raise KeyboardInterrupt(held.why or "another process was told to end")
-        if processes.any_of(bool(held.why)):  # told while the last checkpoint was written: no further stage begins
+                break
+        # All meet here, since a launcher kills the others when one ends: not before the checkpoint is written. One may also have been
+        # told to end while the last one was: no further stage begins.
+        if processes.any_of(bool(held.why)):
             raise KeyboardInterrupt(held.why or "another process was told to end")
     return Fitted(training.averaged(), history)
 

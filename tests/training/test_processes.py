@@ -99,7 +99,8 @@ def test_the_shares_of_all_processes_are_the_batch(monkeypatch):
 
 def test_a_notebook_starts_two_processes_and_follows_them(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    settings = read_parameters(SMOKE, [*small(tmp_path), "processes=2"])
+    steps = 80  # more than are taken before the processes hear that they are to stop
+    settings = read_parameters(SMOKE, [*small(tmp_path), f"tokenizer_steps={steps}", "processes=2"])
     data, out, told = make_data(settings, "train"), tmp_path / "magvit", []
 
     def stopping(progress):
@@ -111,7 +112,7 @@ def test_a_notebook_starts_two_processes_and_follows_them(tmp_path, monkeypatch)
     assert told[0].work == "train tokenizer"
     told.clear()
     trained = train_magvit(settings, data, out, on_progress=told.append)  # goes on
-    assert [(one.work, one.done) for one in told if one.state == "done"] == [("train tokenizer", 5), ("train transformer", 5)]
+    assert [(one.work, one.done) for one in told if one.state == "done"] == [("train tokenizer", steps), ("train transformer", 5)]
     assert trained.history["transformer"]["step"] == [5.0]
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import trajvit
-from trajvit.datasets.loading import MIXED, ClipSet, ClipStream, batch_rows, load_clips, to_video
+from trajvit.datasets.loading import MIXED, ClipSet, ClipStream, WithMirrored, batch_rows, load_clips, to_video
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,18 @@ def test_a_stream_hands_out_what_a_set_in_memory_does(data):
 def test_a_stream_of_the_first_samples_knows_only_those(data):
     stream = load_clips(data, 700, memory_bytes=1)
     assert len(stream) == len(stream.labels) == 700 == stream.videos().shape[0]
+
+
+def test_beside_each_clip_stands_its_mirror_image(data):
+    whole, stream = load_clips(data), load_clips(data, memory_bytes=10**6)
+    both, streamed = WithMirrored(whole), WithMirrored(stream)
+    assert len(both) == 2000 and both.labels[:6].tolist() == [0, 0, 1, 1, 2, 2]
+    assert torch.equal(both.videos(slice(0, None, 2)), whole.videos())
+    assert torch.equal(both.videos(slice(1, None, 2))[..., 0], whole.videos()[..., -1])
+    for step in range(80):
+        rows = batch_rows(len(streamed), 16, 1, step, streamed.block)
+        streamed.expect(batch_rows(len(streamed), 16, 1, step + 8, streamed.block))
+        assert torch.equal(streamed.videos(rows), both.videos(rows))
 
 
 def test_training_from_a_stream_gives_a_model(data, tmp_path, monkeypatch):

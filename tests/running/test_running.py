@@ -39,6 +39,7 @@ def test_changes_win_over_the_file_and_the_file_over_defaults(yaml_file):
         (["format=tiny"], "format 'tiny' is unknown"),
         (["ladder=[16, 8]"], "must rise"),
         (["ladder=[16, 6400]"], "climbs above samples"),
+        (["mirrored=true"], "mirrored = True was asked for the textbook world"),
         (["format=6x32x32x1"], "of which 3 are given to be continued"),
         (["learning_rate=-1"], "learning_rate"),
         (["size=huge"], "size"),

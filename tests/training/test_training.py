@@ -113,6 +113,20 @@ def test_a_patch_of_its_own_makes_fewer_tokens_of_larger_clips():
     assert grids == [(8, 8, 8), (8, 4, 4)] and Recipe(patch=(2, 8, 8)).models(world)[1].grid == (8, 4, 4)
 
 
+def test_the_transformer_learns_from_mirror_images_too(tmp_path, monkeypatch):
+    data = trajvit.generate(out=tmp_path / "data", samples=16, variety="varied")
+    learnt = []
+
+    def seen(*arguments):
+        learnt.append(arguments[2])
+        return MaskedModelling(*arguments)
+
+    monkeypatch.setattr("trajvit.training.recipe.MaskedModelling", seen)
+    train(Recipe(**TINY | {"mirrored": True}), data, tmp_path / "out")
+    images = learnt[0].videos()
+    assert len(images) == 32 and torch.equal(images[1], images[0].flip(-1))
+
+
 def test_training_lowers_the_loss(data, tmp_path):
     history = train(
         Recipe(**TINY | {"tokenizer_steps": 120, "transformer_steps": 80, "transformer_batch": 16, "checkpoint_every": 200}),

@@ -106,6 +106,24 @@ def test_varied_launches_to_both_sides_and_turns_both_ways():
     assert 0.3 < rightwards < 0.7
 
 
+@pytest.mark.parametrize("variety", ["textbook", "varied"])
+def test_a_world_that_mirrors_knows_no_left_and_no_right(variety):
+    """What a mirror turns round has to be zero on average, in every family: where balls are, which way they fly and turn."""
+    world = WorldConfig(variety=variety)
+    clips = film(world, 0, "train", 0, 8000)
+    place = clips.pixels.astype(float) - (world.width - 1) / 2  # (N, T, 2)
+    steps = np.diff(place, axis=1)
+    turns = (steps[:, :-1, 0] * steps[:, 1:, 1] - steps[:, :-1, 1] * steps[:, 1:, 0]).sum(1)
+    odd = np.stack([place[..., 0].mean(1), place[:, 0, 0], place[:, -1, 0] - place[:, 0, 0], turns], axis=1)
+    for label in range(len(FAMILIES)):
+        of = odd[clips.label == label]
+        errors_off = np.abs(of.mean(0)) / (of.std(0) / len(of) ** 0.5)
+        if world.mirrors or label == 0:
+            assert errors_off.max() < 4
+        else:
+            assert errors_off.max() > 10
+
+
 def test_philox_gives_the_published_answers():
     """Known-answer vectors of Random123 (Salmon et al.), philox4x32 with 10 rounds."""
     zeros = philox4x32(*[np.uint32(0)] * 6)

@@ -113,7 +113,26 @@ class SingleFrames:
         self.clips.expect(rows // self.frames)
 
 
-TrainingClips = ClipSet | ClipStream | SingleFrames
+class WithMirrored:
+    """Every clip of `clips` and its mirror image, left and right exchanged: rows `2 i` and `2 i + 1`."""
+
+    def __init__(self, clips: "ClipSet | ClipStream"):
+        self.clips, self.block, self.labels = clips, 2 * clips.block, clips.labels.repeat_interleave(2)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
+        chosen = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows
+        videos = self.clips.videos(chosen // 2)
+        return torch.where((chosen % 2 == 1)[:, None, None, None, None], videos.flip(-1), videos)
+
+    def expect(self, rows: Int[Tensor, " B"]) -> None:
+        """Begin to read what a coming batch needs."""
+        self.clips.expect(rows // 2)
+
+
+TrainingClips = ClipSet | ClipStream | SingleFrames | WithMirrored
 
 
 def load_clips(dataset: Dataset, samples: int | None = None, memory_bytes: int | None = None) -> TrainingClips:

@@ -11,7 +11,7 @@ from torch import nn
 
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import open_folder, write_file
-from trajvit.datasets.loading import ClipSet, ClipStream, SingleFrames, load_clips
+from trajvit.datasets.loading import ClipSet, ClipStream, SingleFrames, WithMirrored, load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
 from trajvit.magvit.classifier import VideoClassifier
@@ -28,7 +28,7 @@ from trajvit.training.devices import Choice, pick_device
 from trajvit.training.looks import held_out, look_at_tokenizer, look_at_transformer
 from trajvit.training.loop import FitConfig, Fitted, fit
 from trajvit.training.objectives import COMMIT_PARTS, Fooling, MaskedModelling, Naming, Perceptual, Reconstruction, Telling
-from trajvit.worlds.config import ClipShape
+from trajvit.worlds.config import ClipShape, WorldConfig
 from trajvit.worlds.families import NAMES
 from trajvit.worlds.film import Clips
 
@@ -56,6 +56,9 @@ class Recipe(Settings):
     tokenizer_light: float = Field(0.05, ge=0, description="weight of each frame's centre of light in stage one")
     transformer_light: float = Field(20.0, ge=0, description="the same in stage two, where it pays in the long run alone")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of a block's outputs that the transformer forgoes in training")
+    mirrored: bool = Field(
+        False, description="the transformer learns from each clip and its mirror image, for worlds that look alike in a mirror"
+    )
     image_steps: int = Field(0, ge=0, description="steps of an image tokenizer, from which the video tokenizer is inflated")
     gan_weight: float = Field(0.0, ge=0, description="weight of the adversarial loss; 0.1 in the paper")
     gan_restraint: Literal["r1", "lecam"] = Field("r1", description="what holds the discriminator")
@@ -82,7 +85,15 @@ class Recipe(Settings):
 
     def of_tokenizer(self) -> dict:
         """The part that decides the first stage, as JSON: the second stage may change without it being trained again."""
-        second = {"one_softmax", "loss_parts", "transformer_light", "dropout", "transformer_steps", "transformer_batch"}
+        second = {
+            "one_softmax",
+            "loss_parts",
+            "transformer_light",
+            "dropout",
+            "mirrored",
+            "transformer_steps",
+            "transformer_batch",
+        }
         return {name: value for name, value in self.of_model().items() if name not in second}
 
     def of_model(self) -> dict:
@@ -90,7 +101,13 @@ class Recipe(Settings):
         return self.model_dump(mode="json", exclude={"device", "compile", "shard"})
 
     def models(self, world: ClipShape) -> tuple[TokenizerConfig, TransformerConfig]:
-        """The two configurations for clips of a shape. Raises `InputError` when the clips do not divide into tokens."""
+        """The two configurations for clips of a shape. Raises `InputError` when the clips do not divide into tokens, and where
+        mirror images would be of another world."""
+        if self.mirrored and isinstance(world, WorldConfig) and not world.mirrors:
+            raise InputError(
+                f"mirrored = True was asked for the {world.variety} world, in which balls turn and fly one way: set mirrored=false, "
+                f"or variety=varied"
+            )
         frames, height, width, channels = world.shape
         quantizer = KINDS[self.quantizer]()
         shape = {"frames": frames, "height": height, "width": width, "channels": channels, "quantizer": quantizer}
@@ -206,9 +223,10 @@ def train_transformer(
 ) -> Fitted:
     """The second stage, on the tokens of the first; looked at on `val`, where there are such clips."""
     torch.manual_seed(recipe.seed)
+    learnt = WithMirrored(clips) if recipe.mirrored else clips
     return fit(
         "transformer",
-        MaskedModelling(MaskedTransformer(config), tokenizer, clips, recipe.loss_parts, recipe.transformer_light),
+        MaskedModelling(MaskedTransformer(config), tokenizer, learnt, recipe.loss_parts, recipe.transformer_light),
         recipe.fit(recipe.transformer_steps, recipe.transformer_batch, recipe.learning_rate),
         {"data": data, "recipe": recipe.of_model(), "transformer": config.model_dump(mode="json")},
         f"{root}/transformer",

@@ -55,6 +55,11 @@ class WorldConfig(ClipShape):
     def camera(self) -> Camera:
         return Camera(self.height, self.width)
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether clips with left and right exchanged are clips of this world and of the same family, just as likely."""
+        return self.variety == "varied"
+
     @model_validator(mode="after")
     def _ball_fits_the_frame(self):
         near, far = (self.camera.radius(self.ball_radius_m, z) for z in (Camera.NEAREST_M, Camera.FARTHEST_M))

@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from trajvit.magvit.published import located
 from trajvit.running import places
 from trajvit.running.cli import main
-from trajvit.running.parameters import Parameters
-from trajvit.running.stations import chosen_checkpoint, evaluated, independent_judge, make_data, stand_beside
+from trajvit.running.parameters import Parameters, read_parameters
+from trajvit.running.stations import chosen_checkpoint, described, evaluated, independent_judge, make_data, stand_beside
+from trajvit.training.recipe import Recipe
 
 
 @pytest.fixture
@@ -39,6 +41,13 @@ def test_rivals_learn_from_the_clips_that_the_checkpoint_learnt_from(checkpoint)
     assert model.config.tokenizer.base_channels == 16
     *_, other = evaluated(Parameters(checkpoint=checkpoint, variety="varied", samples=20, data_dir="own", ladder=(16,)))
     assert len(other) == 20, "of another world they would be no rivals"
+
+
+def test_an_evaluation_tells_how_the_checkpoint_was_trained():
+    told = read_parameters(places.NOTEBOOKS / "params" / "evaluate.yaml", described("classic-5k"))
+    assert (told.checkpoint, told.format, told.samples, told.seed) == ("classic-5k", "16x64x64x3", 5000, 0)
+    made = json.loads((located("classic-5k") / "training.json").read_text())["recipe"]
+    assert told.recipe() == Recipe(**made) and told.transformer_steps == 6000 and told.patch == (2, 8, 8)
 
 
 def test_rivals_on_a_checkpoints_clips_stand_beside_the_judge_of_the_run(checkpoint):

@@ -77,5 +77,5 @@ def evaluate(model: MAGVIT, clips: Clips, beside: Beside, generated: int, future
         generation=score_generation(
             model, beside.judge, clips, generated, seed, world=beside.world, training=beside.training, rivals=beside.generators
         ),
-        tasks=score_tasks(model, clips),
+        tasks=score_tasks(model, clips, prediction.metrics["centre_error_px"].limit),
     )

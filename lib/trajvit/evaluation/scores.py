@@ -184,14 +184,14 @@ class Tasks:
     completed: dict[str, Frames]
 
 
-def score_tasks(model: MAGVIT, clips: Clips, keep: int = 3) -> Tasks:
+def score_tasks(model: MAGVIT, clips: Clips, future: float | None = None, keep: int = 3) -> Tasks:
     """The nine tasks that hide a part of the clip and show another: how far off the ball is in the frames that hide it.
 
-    Hidden is a ball whose centre the task does not show. Beside it the condition itself, the visible part with its padding;
-    the limit is that of finding the ball in the real frames. The first `keep` clips are kept to be looked at.
+    Hidden is a ball whose centre the task does not show. Beside it the condition itself, the visible part with its padding.
+    Where the second half of the frames is asked for, the limit is `future`, the oracle's error there: the first half tells
+    the class. For the other tasks none is known. The first `keep` clips are kept to be looked at.
     """
     video, labels = to_video(clips.frames), torch.from_numpy(clips.label).long()
-    real = centre_error(clips.frames, clips.pixels)
     column, row = clips.pixels.round().astype(int).transpose(2, 0, 1)  # each (N, T)
     metrics, conditions, filled = {}, {}, {}
     for task in TASKS:
@@ -204,9 +204,9 @@ def score_tasks(model: MAGVIT, clips: Clips, keep: int = 3) -> Tasks:
         completed = to_frames(model.complete(video, task.name, labels if task.label == "given" else None))
         conditions[task.name], filled[task.name] = shown[:keep], completed[:keep]
         if some.any():
-            model_px, condition_px, real_px = (
-                (error * hidden).sum(1)[some] / hidden.sum(1)[some]
-                for error in (centre_error(completed, clips.pixels), centre_error(shown, clips.pixels), real)
+            model_px, condition_px = (
+                (centre_error(frames, clips.pixels) * hidden).sum(1)[some] / hidden.sum(1)[some] for frames in (completed, shown)
             )
-            metrics[task.name] = Metric.mean(model_px, "px", {"condition": condition_px}, float(real_px.mean()))
+            limit = future if task.name in ("FP", "CFP") else None
+            metrics[task.name] = Metric.mean(model_px, "px", {"condition": condition_px}, limit)
     return Tasks(metrics, conditions, filled)

@@ -34,7 +34,7 @@ from trajvit.running.launching import train_in_processes
 from trajvit.running.parameters import PUBLISHED, Parameters
 from trajvit.running.places import place
 from trajvit.settings import InputError
-from trajvit.training.recipe import Trained, train
+from trajvit.training.recipe import Recipe, Trained, train
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.streams import SPLITS
 
@@ -139,22 +139,29 @@ def chosen_checkpoint(parameters: Parameters) -> str:
 
 
 def described(checkpoint: str) -> list[str]:
-    """The `name=value` changes of parameters with which a checkpoint's own kind of clips is made: its `training.json`
-    says which, or, where there is none, its config the format alone. Raises `InputError` for what is no checkpoint."""
+    """The `name=value` changes of parameters with which a checkpoint was trained and its own kind of clips is made: its
+    `training.json` says which, or, where there is none, its config the format alone. Raises `InputError` for what is no
+    checkpoint."""
     clips = _training_clips(checkpoint)
-    changes = {"checkpoint": checkpoint} | clips | {"data_dir": _evaluation_data(clips)}
-    return [f"{name}={value}" for name, value in changes.items()]
+    recipe = {name: value for name, value in _training(checkpoint).get("recipe", {}).items() if name in Recipe.model_fields}
+    changes = recipe | {"checkpoint": checkpoint} | clips | {"data_dir": _evaluation_data(clips)}
+    return [f"{name}={json.dumps(value)}" for name, value in changes.items()]
 
 
 def _training_clips(checkpoint: str) -> dict[str, str | int]:
     """The parameters of the clips that a checkpoint was trained on, as far as it tells. Raises `InputError`."""
-    folder = place(located(checkpoint))
-    shape = MAGVIT.from_pretrained(folder).config.tokenizer
+    shape = MAGVIT.from_pretrained(place(located(checkpoint))).config.tokenizer
     clips = {"format": "x".join(map(str, (*shape.clip, shape.channels)))}
-    manifest = folder / "training.json"
-    if manifest.exists() and (data := json.loads(manifest.read_text())["data"])["kind"] == "filmed":
+    data = _training(checkpoint).get("data", {})
+    if data.get("kind") == "filmed":
         clips |= {"variety": data["world"]["variety"], "seed": data["seed"], "samples": data["samples"]}
     return clips
+
+
+def _training(checkpoint: str) -> dict:
+    """What a checkpoint tells of its training, in `training.json`; nothing where there is none."""
+    manifest = place(located(checkpoint)) / "training.json"
+    return json.loads(manifest.read_text()) if manifest.exists() else {}
 
 
 def _evaluation_data(clips: dict[str, str | int]) -> str:

@@ -67,4 +67,5 @@ def test_training_from_a_stream_gives_a_model(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr("trajvit.datasets.loading.MEMORY_SHARE", 0.0)
     recipe = Recipe(tokenizer_steps=3, tokenizer_batch=4, transformer_steps=2, transformer_batch=4)
-    assert train(recipe, data, tmp_path, 96).model.tasks
+    trained = train(recipe, data, tmp_path, 96)
+    assert trained.history["transformer"]["step"] == [2] and trained.model.generate([0]).shape == (1, 1, 8, 32, 32)

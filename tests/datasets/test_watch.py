@@ -62,7 +62,7 @@ def test_watching_notices_how_a_run_ends_that_is_interrupted_meanwhile(quick_pat
     process = start("generate", "--out", root, *LARGE)
     wait_until(lambda: records(root), what="a first shard")
     watcher = start("watch", root)
-    time.sleep(1)
+    watcher.stdout.readline()  # it watches
     process.send_signal(signal.SIGTERM)
     assert end(process)[0] == 75
     code, out, _ = end(watcher)

@@ -142,8 +142,7 @@ def test_the_oracle_is_at_the_limit_everywhere_and_once_itself(verdicts):
 def test_nothing_that_fails_is_dropped_silently(verdicts):
     for name in UNREAL:
         for group in ("reconstruction", "prediction", "generation"):
-            metrics = verdicts[name].metrics[group]
-            assert metrics["ball_found"].value == 0 or metrics["ball_doubled"].value + metrics["ball_found"].value > 0
+            assert {"ball_found", "ball_doubled"} <= verdicts[name].metrics[group].keys()
     for name in ("blank", "nan"):
         assert verdicts[name].metrics["generation"]["ball_found"].value == 0
         assert np.isfinite(verdicts[name].prediction.error_px["magvit"]).all()

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from trajvit.magvit.discriminator import R1, Discriminator, LeCam, fooling_loss, telling_loss
+from trajvit.magvit.discriminator import R1, Discriminator, LeCam, discriminator_loss, generator_loss
 
 
 class Brightness(nn.Module):
@@ -19,8 +19,8 @@ class Brightness(nn.Module):
 
 def test_losses_of_undecided_logits_are_log_2():
     nothing = torch.zeros(5)
-    assert fooling_loss(nothing).item() == pytest.approx(math.log(2))
-    assert telling_loss(nothing, nothing).item() == pytest.approx(2 * math.log(2))
+    assert generator_loss(nothing).item() == pytest.approx(math.log(2))
+    assert discriminator_loss(nothing, nothing).item() == pytest.approx(2 * math.log(2))
 
 
 def test_r1_is_half_the_squared_gradient_and_pulls_it_down():
@@ -51,7 +51,7 @@ def test_a_discriminator_learns_to_tell():
     optimizer = torch.optim.Adam(discriminator.parameters(), 2e-3)
     real, fake = torch.rand(16, 1, 4, 16, 16), torch.rand(16, 1, 4, 16, 16) * 0.7
     for _ in range(30):
-        loss = telling_loss(discriminator(real), discriminator(fake))
+        loss = discriminator_loss(discriminator(real), discriminator(fake))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -50,6 +50,41 @@ def test_a_run_grows_in_its_bucket_and_goes_on_from_there_on_an_empty_disk(bucke
     assert main(["run", parameters, "--out", place, "--set", "seed=1"]) == 2, "another run is not overwritten"
 
 
+def test_what_could_not_be_sent_is_put_aside_not_deleted(cloud, bucket, notebooks, parameters, tmp_path, capsys):
+    notebooks(**{"01_a": COUNT})
+    place = f"{bucket}/mine"
+    assert main(["run", parameters, "--out", place]) == 0
+    (copy,) = (tmp_path / "runs").glob("mine-*")
+    notebooks(**{"02_b": f"import time\nopen({str(copy / 'hours_of_work')!r}, 'w').close()\n" + "cut_off = True\n"})
+    whole = cloud.app
+
+    def cut_off(request, respond):
+        if (copy / "hours_of_work").exists() and request["REQUEST_METHOD"] in ("PUT", "POST"):
+            respond("403 Forbidden", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>AccessDenied</Code><Message>AccessDenied</Message></Error>"]
+        return whole(request, respond)
+
+    cloud.app = cut_off
+    try:
+        assert main(["run", parameters, "--out", place]) == 1
+    finally:
+        cloud.app = whole
+    notebooks(**{"02_b": COUNT})
+    assert main(["run", parameters, "--out", place]) == 0
+    (aside,) = (tmp_path / "runs").glob("mine-*-unsent-*")
+    assert (aside / "hours_of_work").exists() and not (copy / "hours_of_work").exists()
+    assert f"{aside} holds what could not be sent" in "".join(capsys.readouterr())
+
+
+def test_a_lock_that_another_took_over_meanwhile_is_no_leave_to_send(bucket, cloud):
+    mine = Bucket(f"{bucket}/mine").lock("machine")
+    with mine:
+        mine.check()
+        Bucket(f"{bucket}/mine").write("_lock/machine", b"another's")
+        with pytest.raises(OSError, match="was taken over by another process"):
+            mine.check()
+
+
 def test_a_run_that_another_machine_is_at_is_left_alone(bucket, notebooks, parameters, capsys):
     notebooks(**{"01_a": COUNT})
     with Bucket(f"{bucket}/mine").lock("machine"):

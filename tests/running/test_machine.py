@@ -280,6 +280,14 @@ def test_a_folder_comes_back_as_it_was_without_what_is_being_written(bucket, tmp
     assert texts(there) == {"a": "1", "sub/b": "22", "empty": "", "_host/e": "yes"}
 
 
+def test_the_manifest_goes_after_what_it_says_is_done(bucket, tmp_path, monkeypatch):
+    here = fill(tmp_path / "here", **{"manifest.json": "{}", "z": "1", "02.ipynb": "2", "sub__a": "3"})
+    sent, real = [], Bucket.send
+    monkeypatch.setattr(Bucket, "send", lambda self, key, path: (sent.append(path.name), real(self, key, path)))
+    Mirror(Bucket(f"{bucket}/r"), here).send()
+    assert len(sent) == 4 and sent[-1] == "manifest.json"
+
+
 def test_what_lay_there_before_the_first_copy_is_sent_too(bucket, tmp_path):
     here, place = fill(tmp_path / "here", a="1"), Bucket(f"{bucket}/r")
     mirror = Mirror(place, here)

@@ -5,6 +5,7 @@ import yaml
 from trajvit.running.cli import main
 from trajvit.running.parameters import Parameters, read_parameters
 from trajvit.running.places import NOTEBOOKS
+from trajvit.running.planning import make_plan
 from trajvit.running.runner import run
 from trajvit.settings import InputError
 
@@ -41,6 +42,10 @@ def test_changes_win_over_the_file_and_the_file_over_defaults(yaml_file):
         (["ladder=[16, 6400]"], "climbs above samples"),
         (["mirrored=true"], "mirrored = True was asked for the textbook world"),
         (["format=6x32x32x1"], "of which 3 are given to be continued"),
+        (["format=4x32x32x1"], "take at least 6 frames"),
+        (["transformer_batch=65"], "transformer_batch = 65 is larger than samples = 64"),
+        (["transformer_batch=20"], "transformer_batch = 20 is larger than the lowest rung of ladder = [16, 32]"),
+        (["processes=3"], "tokenizer_batch = 8 does not divide among 3 processes"),
         (["learning_rate=-1"], "learning_rate"),
         (["size=huge"], "size"),
         (["seed=2147483647"], "seed"),
@@ -165,3 +170,6 @@ def test_learning_rate_zero_is_a_no_go_that_says_why(yaml_file, tmp_path):
     assert not (tmp_path / "broken" / "03_scale_up.html").exists()
     with pytest.raises(InputError, match="holds another run"):
         run(str(yaml_file(learning_rate=0.1)), [], [], str(tmp_path / "broken"), said.append)
+    past = yaml_file(learning_rate=0, enforce_gate=False)  # what was trained for the gate is not trained again to get past it
+    assert make_plan(str(past), [], [], str(tmp_path / "broken")).stations[0].state.state == "done"
+    assert make_plan(str(past), [], [], None).run_id == make_plan(str(path), ["processes=2", "device=cpu"], [], None).run_id

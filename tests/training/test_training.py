@@ -24,7 +24,14 @@ from trajvit.settings import InputError
 from trajvit.training.checkpoints import load_newest, save_checkpoint
 from trajvit.training.interruption import Held
 from trajvit.training.loop import FitConfig, Training, TrainingDiverged, learning_rate_at
-from trajvit.training.objectives import Fooling, MaskedModelling, Perceptual, Reconstruction, Telling, shows_own_tokens
+from trajvit.training.objectives import (
+    AdversarialLoss,
+    DiscriminatorObjective,
+    MaskedModelling,
+    Perceptual,
+    Reconstruction,
+    shows_own_tokens,
+)
 from trajvit.training.recipe import Recipe, train
 from trajvit.worlds.config import WorldConfig
 
@@ -49,8 +56,8 @@ EVERYTHING = TINY | {"image_steps": 4, "perceptual_weight": 0.1, "perceptual_ste
 
 @pytest.mark.parametrize(
     ("recipe", "after"),
-    [(TINY, 3), (TINY, 9), (EVERYTHING, 11), (EVERYTHING | {"gan_restraint": "lecam"}, 11)],
-    ids=["first stage", "second stage", "with R1", "with LeCam"],
+    [(TINY, 3), (TINY, 9), (EVERYTHING, 9), (EVERYTHING, 11), (EVERYTHING | {"gan_restraint": "lecam"}, 11)],
+    ids=["first stage", "second stage", "before its first checkpoint", "with R1", "with LeCam"],
 )
 def test_resume_after_interruption_gives_the_same_weights(data, tmp_path, monkeypatch, recipe, after):
     import trajvit.training.loop as loop
@@ -301,9 +308,9 @@ def test_a_loss_that_is_not_finite_names_its_batch_and_keeps_the_checkpoint_befo
 def test_the_discriminator_takes_one_step_for_each_of_the_tokenizers_and_neither_changes_the_other(data):
     clips = load_clips(data)
     discriminator = Discriminator(1, (8, 32, 32), RESTRAINTS["r1"](), width=8)
-    fooling = Fooling(0.1, Telling(discriminator, clips))
+    adversarial = AdversarialLoss(0.1, DiscriminatorObjective(discriminator, clips))
     training = Training(
-        Reconstruction(Tokenizer(TokenizerConfig.named("nano")), clips, 6.0, critics=[fooling]),
+        Reconstruction(Tokenizer(TokenizerConfig.named("nano")), clips, 6.0, extra_losses=[adversarial]),
         FitConfig(steps=4, batch_size=4, learning_rate=1e-3),
     )
     tokenizer, opponent = training.players
@@ -313,7 +320,7 @@ def test_the_discriminator_takes_one_step_for_each_of_the_tokenizers_and_neither
     now = copies(tokenizer.objective.model)
     parts = opponent.step(0, rows)
     assert copies(discriminator) != before and copies(tokenizer.objective.model) == now
-    assert set(parts) == {"loss", "gradient_norm", "telling", "restraint"}
+    assert set(parts) == {"loss", "gradient_norm", "discriminator", "restraint"}
     training.step(1)
     steps = [
         float(next(iter(optimizer.state.values()))["step"]) for optimizer in (tokenizer.optimizers[0], opponent.optimizers[0])
@@ -328,7 +335,7 @@ def copies(model):
 def test_perceptual_features_stay_frozen(data):
     clips, classifier = load_clips(data), VideoClassifier(1, (8, 32, 32), 4)
     before = copies(classifier)
-    objective = Reconstruction(Tokenizer(TokenizerConfig.named("nano")), clips, 6.0, critics=[Perceptual(1.0, classifier)])
+    objective = Reconstruction(Tokenizer(TokenizerConfig.named("nano")), clips, 6.0, extra_losses=[Perceptual(1.0, classifier)])
     parts = Training(objective, FitConfig(steps=1, batch_size=4, learning_rate=1e-2)).step(0)
     assert parts["perceptual"] > 0 and copies(classifier) == before and not classifier.training
     video = clips.videos(torch.arange(2))

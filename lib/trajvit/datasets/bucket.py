@@ -181,6 +181,12 @@ class BucketLock:
             with suppress(OSError):  # it will count as abandoned soon
                 self.bucket.impatient().delete(self.key)
 
+    def check(self) -> None:
+        """Raise `OSError` where the lock was taken over, while this machine slept: what is there is another's now."""
+        found = self._found(self.bucket)
+        if found is None or self._token not in found[0]:
+            raise OSError(f"{self.bucket} was taken over by another process: what was made here since is on this disk alone")
+
     def _taken(self) -> str:
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 

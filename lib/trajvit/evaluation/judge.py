@@ -1,6 +1,6 @@
 """An independent judge: the small 3-D CNN, trained to name the family from pixels; it knows nothing of MAGVIT.
 
-The one that judges generated clips is not the one that classification is compared with: train two, of different seeds.
+Notebook 04 trains two, of different seeds: one judges generated clips, beside the other stands classification.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from trajvit.datasets.store import Dataset
 from trajvit.magvit.classifier import VideoClassifier
 from trajvit.settings import Settings
 from trajvit.training.loop import FitConfig, fit
-from trajvit.training.objectives import Naming
+from trajvit.training.objectives import Classification
 from trajvit.worlds.families import NAMES
 
 # The judge's own stream of randomness: it shares neither initial weights nor order of data with what it judges.
@@ -43,4 +43,4 @@ def train_judge(config: JudgeConfig, dataset: Dataset, out: str | Path, on_progr
         seed=config.seed + SEED_OFFSET,
     )
     identity = {"data": dataset.origin(len(clips))}
-    return fit("judge", Naming(judge, clips), settings, identity, Path(out), on_progress).model.cpu()
+    return fit("judge", Classification(judge, clips), settings, identity, Path(out), on_progress).model.cpu()

@@ -2,7 +2,7 @@
 
 Both see the given frames alone, are trained on the same clips as MAGVIT by the same loop, and weigh the ball's pixels as
 its tokenizer does: with an even loss a blank frame would be 98 % right. Neither has a strided convolution in 3-D, whose
-bfloat16 gradient is infinite on a CPU (see `judge`).
+bfloat16 gradient is infinite on a CPU where it pads by itself (see `PaddedConv3d`).
 """
 
 from dataclasses import dataclass

@@ -74,12 +74,12 @@ class Discriminator(nn.Module):
         return self.layers(video)[:, 0]
 
 
-def fooling_loss(fake: Logits) -> Float[Tensor, ""]:
+def generator_loss(fake: Logits) -> Float[Tensor, ""]:
     """What the tokenizer pays for reconstructions that do not pass as real (Goodfellow et al. 2014, section 3)."""
     return F.softplus(-fake).mean()
 
 
-def telling_loss(real: Logits, fake: Logits) -> Float[Tensor, ""]:
+def discriminator_loss(real: Logits, fake: Logits) -> Float[Tensor, ""]:
     """What the discriminator pays for taking one for the other."""
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 

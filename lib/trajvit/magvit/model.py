@@ -167,6 +167,10 @@ class MAGVIT(nn.Module):
         if (version := described.pop("format_version", None)) != FORMAT_VERSION:
             raise InputError(f"{root} has format version {version}; this trajvit reads {FORMAT_VERSION}: train again")
         config = MAGVITConfig(**described)
+        if config.tasks != TASK_NAMES:
+            raise InputError(
+                f"{root} knows the tasks {', '.join(config.tasks)}; here they are {', '.join(TASK_NAMES)}: train again"
+            )
         model = cls(Tokenizer(config.tokenizer), MaskedTransformer(config.transformer), config.classes)
         try:
             model.load_state_dict(load(root.read("model.safetensors") or b""))

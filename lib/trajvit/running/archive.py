@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trajvit.settings import InputError
 
-WHAT_RUNS = ("lib", "notebooks/*.ipynb", "reports/ablations.json", "pyproject.toml", "requirements.txt")
+WHAT_RUNS = ("lib", "data/weights", "notebooks/*.ipynb", "reports/ablations.json", "pyproject.toml", "requirements.txt")
 
 
 @dataclass(frozen=True)

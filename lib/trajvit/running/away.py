@@ -14,6 +14,7 @@ from trajvit.datasets.progress import Telling
 from trajvit.running.mirror import INDEX, Mirror
 
 SEND_S, BEAT_S = 20.0, 5.0
+UNSENT = "_unsent"  # in a folder of which not all could be sent
 Stand = Callable[[], tuple[int, str]]  # how many parts are done, and what is being done
 
 
@@ -31,37 +32,48 @@ def _kept_in(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[
     """A context in which `folder` is what `s3://bucket/prefix` holds, and what becomes of it, in so many `parts`, is sent and told
     there.
 
-    Raises `InputError` where another machine is at it, `OSError` where the last of it could not be sent.
+    What could not be sent the last time is put aside, not lost. Raises `InputError` where another machine is at it, `OSError`
+    where the last of it could not be sent.
     """
     bucket = Bucket(place)
-    mirror = Mirror(bucket, folder)
-    with bucket.lock("machine"):  # the one that a rented machine takes, since both may go on with a run
+    mirror, lock = Mirror(bucket, folder), bucket.lock("machine")  # the lock of a rented machine: both may go on with a run
+    with lock:
         if INDEX in bucket.names():
+            if (folder / UNSENT).exists():
+                aside = folder.rename(folder.with_name(f"{folder.name}-unsent-{int(time.time())}"))
+                say(f"{aside} holds what could not be sent; this run goes on from what is in the bucket")
             shutil.rmtree(folder, ignore_errors=True)  # else two states of one run would be mixed
         folder.mkdir(parents=True, exist_ok=True)
         say(f"{place}: {mirror.bring()} files brought to {folder}")
         telling = Telling(place.rpartition("/")[2], parts, "parts", bucket, done=stand()[0], period_s=BEAT_S)
-        with telling, _sending(mirror, lambda: telling.advance(*stand()), say):
+
+        def send() -> None:
+            (folder / UNSENT).touch()
+            lock.check()
+            mirror.send()
+            (folder / UNSENT).unlink()
+
+        with telling, _sending(send, lambda: telling.advance(*stand()), say):
             yield
 
 
 @contextmanager
-def _sending(mirror: Mirror, tell: Callable[[], None], say: Callable[[str], None]) -> Iterator[None]:
+def _sending(send: Callable[[], None], tell: Callable[[], None], say: Callable[[str], None]) -> Iterator[None]:
     """Tell how it stands, and send what has changed, now and then; and the last of it at the end."""
     ended = threading.Event()
 
-    def send() -> None:
+    def keep_sending() -> None:
         sent = time.monotonic()
         while not ended.wait(BEAT_S):
             tell()
             if time.monotonic() - sent >= SEND_S:
                 sent = time.monotonic()
                 try:
-                    mirror.send()
+                    send()
                 except OSError as error:
                     say(f"trajvit: {error}; tried again in {SEND_S:.0f} s")
 
-    sender = threading.Thread(target=send, name=f"sending {mirror.folder}", daemon=True)
+    sender = threading.Thread(target=keep_sending, name="sending a run", daemon=True)
     sender.start()
     try:
         yield
@@ -69,4 +81,4 @@ def _sending(mirror: Mirror, tell: Callable[[], None], say: Callable[[str], None
         ended.set()
         sender.join()
         tell()
-        mirror.send()
+        send()

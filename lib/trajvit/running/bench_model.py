@@ -53,7 +53,7 @@ def bench_train(sizes: tuple[str, ...] = ("nano", "small"), period_s: float = PE
                 ),
             ),
         ):
-            training = Training(objective, FitConfig(steps=10**6, batch_size=batch, learning_rate=1e-3))
+            training = Training(objective, FitConfig(steps=10**6, batch_size=batch, learning_rate=1e-3, device="cpu"))
             work = flops(lambda training=training: training.step(0))
             work -= sum(flops(optimizer.step) for player in training.players for optimizer in player.optimizers)
             seconds = seconds_a_call(lambda training=training: training.step(1), period_s)

@@ -3,10 +3,12 @@
 Modules that import torch are imported inside their commands, so that making data starts at once.
 """
 
+import json
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import click
 
@@ -256,11 +258,14 @@ def figures_command(runs: tuple[str, ...]) -> int:
 @click.option("--out", help="folder of the results; reports/runs/<run id> by default")
 def evaluate_command(checkpoint: str, data: str | None, changes: tuple[str, ...], out: str | None) -> int:
     """Evaluate a trained model as notebook 04 does: metrics.json and pages, beside baselines and the oracle."""
+    from trajvit.magvit.published import published
     from trajvit.running.places import NOTEBOOKS
     from trajvit.running.runner import run
     from trajvit.running.stations import described
 
-    own = [*described(checkpoint), *([f"data_dir={data}"] if data else []), *changes]
+    if checkpoint not in published() and Path(checkpoint).exists():  # else below the repository, as in parameters
+        checkpoint = str(Path(checkpoint).resolve())
+    own = [*described(checkpoint), *([f"data_dir={json.dumps(str(Path(data).resolve()))}"] if data else []), *changes]
     return run(str(NOTEBOOKS / "params" / "evaluate.yaml"), own, ["04"], out, tell)
 
 

@@ -201,7 +201,8 @@ def _parameters(params: str, changes: list[str]) -> dict:
     """All parameters of a run. Raises `InputError` for wrong ones, and for data that the machine would not have."""
     from trajvit.datasets.folders import open_folder
     from trajvit.datasets.store import ImportedConfig, read_config
-    from trajvit.running.parameters import read_parameters
+    from trajvit.magvit.published import published
+    from trajvit.running.parameters import PUBLISHED, read_parameters
     from trajvit.worlds.streams import SPLITS
 
     parameters = read_parameters(params, changes)
@@ -211,6 +212,11 @@ def _parameters(params: str, changes: list[str]) -> dict:
                 f"{parameters.data(split)} was imported, and only the source is sent to the machine, which would film clips "
                 "instead: set another data_dir"
             )
+    if parameters.checkpoint not in ("", PUBLISHED, *published()):
+        raise InputError(
+            f"checkpoint = {parameters.checkpoint!r} lies on this disk, and only the source is sent to the machine: name one of "
+            f"{', '.join(published())}"
+        )
     return parameters.model_dump(mode="json", exclude={"run_dir"})
 
 

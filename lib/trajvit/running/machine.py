@@ -45,7 +45,7 @@ class Leaving(KeyboardInterrupt):
 def main(place: str, parameters: Path, log: Path | None, seconds: float, install: bool) -> int:
     """Run PARAMETERS on this machine, which may vanish, and keep the run in PLACE, an s3://bucket/prefix.
 
-    Exit codes as those of `python -m trajvit`: 0 done, 1 failed, 2 refused, 75 to be continued.
+    Exit codes: 0 done, 1 failed, 2 refused, since another machine is at it, 75 to be continued.
     """
     until = time.monotonic() + seconds - min(LEAVE_S, seconds / 10)
     stopped: list[int] = []
@@ -68,17 +68,30 @@ def work(bucket: Bucket, out: Path, log: Path | None, commands: list[list[str]],
 
     Raises `Failed` and `Leaving`, when everything has been sent and told, and `InputError` where another machine is at it.
     """
-    mirror = Mirror(bucket, out)
-    with bucket.lock("machine"):
+    mirror, lock = Mirror(bucket, out), bucket.lock("machine")
+
+    def send(urgent: bool = False) -> None:
+        """What has changed; a bucket that cannot be reached now is tried again in a minute, unless that is too late."""
+        try:
+            lock.check()
+            mirror.send()
+            if log is not None:
+                bucket.send("machine.log", log)
+        except OSError as error:
+            if urgent:
+                raise
+            print(f"trajvit: {error}; tried again in {SEND_S:.0f} s", flush=True)
+
+    with lock:
         print(f"{bucket}: {mirror.bring()} files brought back", flush=True)
         done, total, _ = stand(out)
         with Telling(bucket.place.rpartition("/")[2], total, "notebooks", bucket, done=done, period_s=BEAT_S) as telling:
             try:
                 for command in commands:
-                    _follow(command, out, why_leave, lambda: _send(mirror, log), telling)
+                    _follow(command, out, why_leave, send, telling)
             finally:
                 telling.advance(stand(out)[0], "sending the last")
-                _send(mirror, log, urgent=True)
+                send(urgent=True)
             telling.advance(total)
 
 
@@ -113,18 +126,6 @@ def _stop(process: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _send(mirror: Mirror, log: Path | None, urgent: bool = False) -> None:
-    """Send what has changed; a bucket that cannot be reached now is tried again in a minute, unless that is too late."""
-    try:
-        mirror.send()
-        if log is not None:
-            mirror.bucket.send("machine.log", log)
-    except OSError as error:
-        if urgent:
-            raise
-        print(f"trajvit: {error}; tried again in {SEND_S:.0f} s", flush=True)
 
 
 def _manifest(out: Path) -> dict:

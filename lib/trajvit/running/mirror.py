@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trajvit.datasets.bucket import Bucket
 
-RESULTS, INDEX = "results", "RESULTS.json"
+RESULTS, INDEX, MANIFEST = "results", "RESULTS.json", "manifest.json"
 PASSES = 5
 
 
@@ -15,7 +15,8 @@ class Mirror:
     """Copies what has changed in `folder` to `results/` in a bucket.
 
     `RESULTS.json` there lists what belongs together. It is written after everything that it lists, and what it no longer
-    lists is deleted after it, so that a copy cut short leaves the last whole one, never half a checkpoint.
+    lists is deleted after it, so that a copy cut short leaves the last whole one, never half a checkpoint. The run's manifest
+    goes after all other files, since it says which of them are done.
     """
 
     def __init__(self, bucket: Bucket, folder: Path):
@@ -40,7 +41,7 @@ class Mirror:
         """Bring the bucket up to date. Raises `OSError` where it cannot be reached."""
         for _ in range(PASSES):
             there = self._there()
-            if all(self._copy(key, seen) for key, seen in there.items()):
+            if all(self._copy(key, there[key]) for key in sorted(there, key=lambda key: key == MANIFEST)):
                 break
         else:
             return  # the folder never stood still; what the bucket has stays valid

@@ -15,6 +15,9 @@ from trajvit.worlds.config import WorldConfig
 
 KEPT = "params.yaml"  # a run's parameters, all of them, in its folder
 PUBLISHED = "published"  # as a checkpoint
+# Where and how a run is computed, and whether it stops: it may go on with others.
+OF_NO_RESULT = frozenset({"run_dir", "device", "compile", "shard", "processes", "enforce_gate", "ladder_hours"})
+LEAST_GIVEN = 3  # frames, from which the simplest rivals of prediction tell an acceleration
 
 
 class Parameters(Recipe):
@@ -55,7 +58,13 @@ class Parameters(Recipe):
     @model_validator(mode="after")
     def _whole_plan_is_possible(self):
         tokenizer, _ = self.recipe().models(self.world())
-        if (half := given_frames(tokenizer.frames)) % tokenizer.stride[0]:
+        half = given_frames(tokenizer.frames)
+        if half < LEAST_GIVEN:
+            raise ValueError(
+                f"clips of {tokenizer.frames} frames were asked for, of which {half} are given to be continued; from fewer than "
+                f"{LEAST_GIVEN} no acceleration can be told: take at least {2 * LEAST_GIVEN} frames"
+            )
+        if half % tokenizer.stride[0]:
             raise ValueError(
                 f"clips of {tokenizer.frames} frames were asked for, of which {half} are given to be continued: that is no whole "
                 f"number of tokens of {tokenizer.stride[0]} frames; take a multiple of {2 * tokenizer.stride[0]} frames"
@@ -64,6 +73,11 @@ class Parameters(Recipe):
             raise ValueError(f"ladder = {list(self.ladder)}: its sizes must rise, from 4 clips up")
         if self.ladder[-1] > self.samples:
             raise ValueError(f"ladder = {list(self.ladder)} climbs above samples = {self.samples}: raise samples")
+        for name in ("tokenizer_batch", "transformer_batch"):
+            if (batch := getattr(self, name)) > self.samples:
+                raise ValueError(f"{name} = {batch} is larger than samples = {self.samples}: use at most {self.samples}")
+            if batch % self.processes:
+                raise ValueError(f"{name} = {batch} does not divide among {self.processes} processes: use a multiple of it")
         return self
 
     def world(self) -> WorldConfig:

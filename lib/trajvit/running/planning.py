@@ -13,12 +13,13 @@ from trajvit.running import prices
 from trajvit.running.estimates import estimate, in_units
 from trajvit.running.manifest import Manifest, NotebookState, read_manifest
 from trajvit.running.mirror import RESULTS
-from trajvit.running.parameters import KEPT, Parameters, read_parameters
+from trajvit.running.parameters import KEPT, OF_NO_RESULT, Parameters, read_parameters
 from trajvit.running.places import NOTEBOOKS, RUNS, bucket_place, is_bucket
+from trajvit.running.renting import DISK_GB
 from trajvit.running.stations import check_data, chosen_checkpoint
 from trajvit.settings import InputError
 
-RENTED, RENTED_DISK_GB = "c7i.large", 100  # 2 cores, as those that the rates were measured on
+RENTED = "c7i.large"  # 2 cores, as those that the rates were measured on
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Plan:
             one = estimate(station.path.stem, self.parameters, RUNS, [other.path.stem for other in self.stations])
             seconds += one.seconds
             yield f"{station.path.stem}: about {one}; takes {', '.join(station.names)}"
-        cost = prices.hourly(RENTED, None, RENTED_DISK_GB) * seconds / 3600
+        cost = prices.hourly(RENTED, None, DISK_GB) * seconds / 3600
         yield f"time        about {in_units(seconds)}, an estimate"
         yield f"cost        none on this machine; on a rented {RENTED} about ${cost:.2f}, an estimate"
 
@@ -93,6 +94,12 @@ def make_plan(parameters_file: str, changes: list[str], only: list[str], out: st
     names = {path: _declared(path) for path in paths}
     place, run_dir = where(Path(parameters_file).stem, parameters, out)
     parameters = Parameters(**parameters.model_dump() | {"run_dir": str(run_dir)})
+    if any(path.name.startswith("03") for path in paths):
+        for name in ("tokenizer_batch", "transformer_batch"):
+            if (batch := getattr(parameters, name)) > parameters.ladder[0]:
+                raise InputError(
+                    f"{name} = {batch} is larger than the lowest rung of ladder = {list(parameters.ladder)}: use less"
+                )
     check_data(parameters)
     chosen_checkpoint(parameters)
     kept = open_folder(f"{place}/{RESULTS}" if place else run_dir)
@@ -131,7 +138,8 @@ def where(name: str, parameters: Parameters, out: str | None) -> tuple[str, Path
         if not out.isprintable():
             raise InputError(f"--out {out!r} has characters that cannot be seen: name another folder")
         return "", Path(out).resolve()
-    fingerprint = hashlib.sha256(parameters.model_dump_json().encode()).hexdigest()[:8]
+    told = parameters.model_dump_json(exclude=OF_NO_RESULT)
+    fingerprint = hashlib.sha256(told.encode()).hexdigest()[:8]
     if not f"{name}-".isprintable():
         raise InputError(f"a run takes the name of its parameters' file, and {name!r} has characters that cannot be seen")
     return "", RUNS / f"{name}-{fingerprint}"
@@ -145,7 +153,7 @@ def _refuse_unprintable(parameters: Parameters) -> None:
 
 
 def _refuse_another_run(kept: Folder, parameters: Parameters) -> None:
-    """But for the folder, which is another one on each machine."""
+    """But for what decides no result: a run may go on elsewhere, otherwise computed, and past its gate."""
     content = kept.read(KEPT) if KEPT in kept.names() else None
     try:
         there = yaml.safe_load(content) if content else {}
@@ -153,7 +161,7 @@ def _refuse_another_run(kept: Folder, parameters: Parameters) -> None:
         there = None
     if not isinstance(there, dict):
         raise InputError(f"{kept.place}/{KEPT} is damaged: name another --out")
-    asked = {name: value for name, value in parameters.model_dump(mode="json").items() if name != "run_dir"}
+    asked = parameters.model_dump(mode="json", exclude=OF_NO_RESULT)
     changed = [
         f"{name} = {there.get(name)!r} there, {value!r} asked for"
         for name, value in asked.items()

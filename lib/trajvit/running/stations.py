@@ -117,14 +117,20 @@ def evaluated(parameters: Parameters, on_progress: Listener = silent) -> tuple[s
     Where a checkpoint does not say which clips those were, or they are of another world than the run's, they are the run's.
     """
     name = chosen_checkpoint(parameters)
+    dataset = make_data(learnt_from(parameters), "train", on_progress)
     if not name:
-        dataset = make_data(parameters, "train", on_progress)
         return name, train_magvit(parameters, dataset, on_progress=on_progress).model, dataset
-    clips = _training_clips(name)
+    return name, MAGVIT.from_pretrained(place(located(name))), dataset
+
+
+def learnt_from(parameters: Parameters) -> Parameters:
+    """The parameters that make the clips of which the MAGVIT of `evaluated` learnt: the run's own, or those of its checkpoint."""
+    name = chosen_checkpoint(parameters)
+    clips = _training_clips(name) if name else {}
     known = "seed" in clips and clips["variety"] == parameters.variety
-    if known and (clips["seed"], clips["samples"]) != (parameters.seed, parameters.samples):
-        parameters = parameters.model_copy(update=clips | {"data_dir": _evaluation_data(clips)})
-    return name, MAGVIT.from_pretrained(place(located(name))), make_data(parameters, "train", on_progress)
+    if not known or (clips["seed"], clips["samples"]) == (parameters.seed, parameters.samples):
+        return parameters
+    return parameters.model_copy(update=clips | {"data_dir": _evaluation_data(clips)})
 
 
 def chosen_checkpoint(parameters: Parameters) -> str:

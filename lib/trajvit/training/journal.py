@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from trajvit.datasets.folders import Folder
 from trajvit.datasets.progress import Telling
 from trajvit.datasets.thumbnail import film_strip, thumbnail
+from trajvit.training import processes
 from trajvit.training.health import ailments
 from trajvit.training.peak import matmul_peak
 
@@ -64,7 +65,7 @@ class Journal:
         samples_per_s = self.telling.now().rate * self.batch_size
         figures = {"step": float(done), **scalars, "samples_per_s": samples_per_s}
         if self.peak_gflops:
-            figures["share_of_peak"] = samples_per_s * self.flops_a_sample / 1e9 / self.peak_gflops
+            figures["share_of_peak"] = samples_per_s * self.flops_a_sample / 1e9 / (self.peak_gflops * processes.count())
         figures |= self.looks[-1] if self.looks else {}
         found = ailments(self.losses, self.looks, done / self.telling.total)
         for one in found:

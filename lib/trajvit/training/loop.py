@@ -285,7 +285,7 @@ def fit(
     Checkpoints, TensorBoard scalars and progress go to `out`, a folder or `s3://bucket/prefix`, written by the first
     process. Called again with the same arguments it continues at the newest checkpoint, or returns at once when training is
     finished. `identity` says in JSON what is trained on what; raises `InputError` when `out` holds another training or
-    somebody trains there now, `TrainingDiverged` when the loss is not finite. SIGINT, SIGTERM and the notice that a spot
+    somebody trains there now, `TrainingDiverged` when a gradient is not finite. SIGINT, SIGTERM and the notice that a spot
     machine is taken back, in any process, end it with `KeyboardInterrupt` after the step under way, whose checkpoint is
     written first. `look` says how the averaged model does, now and then, and changes nothing.
     """

@@ -11,7 +11,7 @@ from trajvit.datasets.loading import TrainingClips
 from trajvit.magvit.autoregressive import AutoregressiveTransformer
 from trajvit.magvit.classifier import VideoClassifier, perceptual_loss
 from trajvit.magvit.commit import commit_mask, interior
-from trajvit.magvit.discriminator import Discriminator, fooling_loss, telling_loss
+from trajvit.magvit.discriminator import Discriminator, discriminator_loss, generator_loss
 from trajvit.magvit.tasks import TASKS, Task, condition
 from trajvit.magvit.tokenizer import PaddedConv3d, Tokenizer, TokenizerConfig, Video, reconstruction_loss
 from trajvit.magvit.transformer import MaskedTransformer, to_digits
@@ -59,10 +59,10 @@ class LightReader(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """Stage one: the tokenizer, its foreground-weighted reconstruction loss and the parts that `critics` add to it.
+    """Stage one: the tokenizer, its foreground-weighted reconstruction loss and the parts that `extra_losses` add to it.
 
     Where `light_weight` is not zero, the centre of light of each frame has to be right in the reconstruction and readable
-    from the codes. A critic is called with the reconstruction, not clamped, and the clip.
+    from the codes. An extra loss is called with the reconstruction, not clamped, and the clip.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Reconstruction(nn.Module):
         clips: TrainingClips,
         foreground_weight: float,
         light_weight: float = 0.0,
-        critics: Sequence[nn.Module] = (),
+        extra_losses: Sequence[nn.Module] = (),
     ):
         super().__init__()
         self.model, self.clips, self.foreground_weight, self.light_weight = model, clips, foreground_weight, light_weight
-        self.critics = nn.ModuleList(critics)
+        self.extra_losses = nn.ModuleList(extra_losses)
         self.reader = LightReader(model.config.quantizer.features, model.config.grid, model.config.frames)
         self.samples, self.block = len(clips), clips.block
 
@@ -90,8 +90,8 @@ class Reconstruction(nn.Module):
             parts["light"] = self.light_weight * (light_centres(output.float()) - centres).abs().mean()
             codes = quantized.features.flatten(2).transpose(1, 2)  # (B, L, D)
             parts["reading"] = self.light_weight * self.reader(codes, centres).mean()
-        for critic in self.critics:
-            parts |= critic(output, video)
+        for extra in self.extra_losses:
+            parts |= extra(output, video)
         return parts
 
     @property
@@ -100,13 +100,13 @@ class Reconstruction(nn.Module):
         return [module.weight for module in self.model.modules() if isinstance(module, PaddedConv3d)]
 
     @property
-    def opponents(self) -> list["Telling"]:
+    def opponents(self) -> list["DiscriminatorObjective"]:
         """The objectives that take a step after each of the tokenizer's."""
-        return [critic.opponent for critic in self.critics if isinstance(critic, Fooling)]
+        return [extra.opponent for extra in self.extra_losses if isinstance(extra, AdversarialLoss)]
 
 
 class Perceptual(nn.Module):
-    """A critic that looks at what a frozen classifier sees in a reconstruction."""
+    """A loss that looks at what a frozen classifier sees in a reconstruction."""
 
     def __init__(self, weight: float, classifier: VideoClassifier):
         super().__init__()
@@ -120,7 +120,7 @@ class Perceptual(nn.Module):
         return {"perceptual": self.weight * perceptual_loss(self.classifier, output.float(), video)}
 
 
-class Telling(nn.Module):
+class DiscriminatorObjective(nn.Module):
     """The discriminator's objective: to tell the reconstructions of the last batch from the clips."""
 
     def __init__(self, model: Discriminator, clips: TrainingClips):
@@ -131,22 +131,22 @@ class Telling(nn.Module):
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         video, output = self.shown
         real, fake = self.model(video), self.model(output)
-        return {"telling": telling_loss(real, fake), "restraint": self.model.restraint(self.model, video, real, fake)}
+        return {"discriminator": discriminator_loss(real, fake), "restraint": self.model.restraint(self.model, video, real, fake)}
 
 
-class Fooling(nn.Module):
-    """A critic that asks for reconstructions that the discriminator takes for clips, and shows it each batch."""
+class AdversarialLoss(nn.Module):
+    """A loss that asks for reconstructions that the discriminator takes for clips, and shows it each batch."""
 
-    def __init__(self, weight: float, opponent: Telling):
+    def __init__(self, weight: float, opponent: DiscriminatorObjective):
         super().__init__()
         self.weight, self.opponent = weight, opponent
 
     def forward(self, output: Video, video: Video) -> dict[str, Float[Tensor, ""]]:
         self.opponent.shown = video, output.detach().float()
-        return {"fooling": self.weight * fooling_loss(self.opponent.model(output))}
+        return {"adversarial": self.weight * generator_loss(self.opponent.model(output))}
 
 
-class Naming(nn.Module):
+class Classification(nn.Module):
     """The classifier of whole clips and its cross-entropy."""
 
     def __init__(self, model: VideoClassifier, clips: TrainingClips):

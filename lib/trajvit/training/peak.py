@@ -13,8 +13,8 @@ def matmul_peak(side: int = 2048, period_s: float = 1.0, device: str = "cpu") ->
 
     def product() -> None:
         a @ b
-        if device == "cuda":
-            torch.cuda.synchronize()
+        if device != "cpu":
+            torch.get_device_module(device).synchronize()
 
     return 2 * side**3 / seconds_a_call(product, period_s) / 1e9
 

@@ -27,7 +27,15 @@ from trajvit.training import processes
 from trajvit.training.devices import Choice, pick_device
 from trajvit.training.looks import held_out, look_at_tokenizer, look_at_transformer
 from trajvit.training.loop import FitConfig, Fitted, fit
-from trajvit.training.objectives import COMMIT_PARTS, Fooling, MaskedModelling, Naming, Perceptual, Reconstruction, Telling
+from trajvit.training.objectives import (
+    COMMIT_PARTS,
+    AdversarialLoss,
+    Classification,
+    DiscriminatorObjective,
+    MaskedModelling,
+    Perceptual,
+    Reconstruction,
+)
 from trajvit.worlds.config import ClipShape, WorldConfig
 from trajvit.worlds.families import NAMES
 from trajvit.worlds.film import Clips
@@ -167,8 +175,8 @@ def train_tokenizer(
     on_progress: Listener,
     val: Clips | None = None,
 ) -> Fitted:
-    """The first stage: inflated from an image tokenizer and judged by critics, where the recipe asks for them; looked at on
-    `val`, where there are such clips."""
+    """The first stage: inflated from an image tokenizer, and with a perceptual and an adversarial loss, where the recipe asks for
+    them; looked at on `val`, where there are such clips."""
     identity = {"data": data, "recipe": recipe.of_tokenizer(), "tokenizer": config.model_dump(mode="json")}
     rate = recipe.learning_rate / 2
     torch.manual_seed(recipe.seed)
@@ -184,25 +192,27 @@ def train_tokenizer(
             on_progress,
         )
         tokenizer = inflate(image.model, config)
-    critics: list[nn.Module] = []
+    extra_losses: list[nn.Module] = []
     if recipe.perceptual_weight:
+        torch.manual_seed(recipe.seed)  # alike whether the stage before was trained just now or loaded
         classifier = VideoClassifier(config.channels, config.clip, len(NAMES))
         seen = fit(
             "perceptual features",
-            Naming(classifier, clips),
-            recipe.fit(recipe.perceptual_steps, 32, 2e-3),
+            Classification(classifier, clips),
+            recipe.fit(recipe.perceptual_steps, recipe.tokenizer_batch, 2e-3),
             identity,
             f"{root}/perceptual_features",
             on_progress,
         )
-        critics.append(Perceptual(recipe.perceptual_weight, seen.model))
+        extra_losses.append(Perceptual(recipe.perceptual_weight, seen.model))
     if recipe.gan_weight:
+        torch.manual_seed(recipe.seed)
         width = config.base_channels // 4  # at full resolution, where each channel costs most
         discriminator = Discriminator(config.channels, config.clip, RESTRAINTS[recipe.gan_restraint](), width)
-        critics.append(Fooling(recipe.gan_weight, Telling(discriminator, clips)))
+        extra_losses.append(AdversarialLoss(recipe.gan_weight, DiscriminatorObjective(discriminator, clips)))
     return fit(
         "tokenizer",
-        Reconstruction(tokenizer, clips, recipe.foreground_weight, recipe.tokenizer_light, critics),
+        Reconstruction(tokenizer, clips, recipe.foreground_weight, recipe.tokenizer_light, extra_losses),
         recipe.fit(recipe.tokenizer_steps, recipe.tokenizer_batch, rate),
         identity,
         f"{root}/tokenizer",

@@ -59,7 +59,7 @@ def test_what_could_not_be_sent_is_put_aside_not_deleted(cloud, bucket, notebook
     whole = cloud.app
 
     def cut_off(request, respond):
-        if (copy / "hours_of_work").exists() and request["REQUEST_METHOD"] in ("PUT", "POST"):
+        if (copy / "hours_of_work").exists() and request["REQUEST_METHOD"] == "PUT" and "/results/" in request["PATH_INFO"]:
             respond("403 Forbidden", [("Content-Type", "application/xml")])
             return [b"<Error><Code>AccessDenied</Code><Message>AccessDenied</Message></Error>"]
         return whole(request, respond)

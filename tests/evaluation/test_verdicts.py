@@ -133,7 +133,8 @@ def test_copied_training_clips_are_lawful_and_are_caught(verdicts):
 
 def test_the_oracle_is_at_the_limit_everywhere_and_once_itself(verdicts):
     evaluation = verdicts["oracle"]
-    assert set(said(evaluation).values()) == {"at the limit"}, said(evaluation)
+    for (task, _), verdict in said(evaluation).items():  # where a part is filled in, none is known
+        assert verdict == ("ahead of all" if "fill in" in task and task != "fill in (CFP)" else "at the limit"), task
     assert evaluation.metrics["prediction"]["centre_error_px"].of_limit == pytest.approx(1, abs=0.03)
     assert evaluation.metrics["futures"]["mean_of_10_px"].of_limit == pytest.approx(1, abs=0.05)
     assert evaluation.metrics["generation"]["near_copies"].value < 0.05

@@ -13,7 +13,7 @@ def test_the_file_beats_even_while_the_work_is_silent(tmp_path):
         time.sleep(1.1)
         second = json.loads((tmp_path / "PROGRESS.json").read_text())
     assert {"state", "done", "total", "rate", "eta_s", "heartbeat", "host", "pid"} <= set(first)
-    assert second["heartbeat"] - first["heartbeat"] > 0
+    assert 0 < second["heartbeat"] - first["heartbeat"] <= 1.2
     assert "work: done" in (tmp_path / "PROGRESS.txt").read_text()
 
 

@@ -55,7 +55,7 @@ def test_what_could_not_be_sent_is_put_aside_not_deleted(cloud, bucket, notebook
     place = f"{bucket}/mine"
     assert main(["run", parameters, "--out", place]) == 0
     (copy,) = (tmp_path / "runs").glob("mine-*")
-    notebooks(**{"02_b": f"import time\nopen({str(copy / 'hours_of_work')!r}, 'w').close()\n" + "cut_off = True\n"})
+    notebooks(**{"02_b": f"open({str(copy / 'hours_of_work')!r}, 'w').close()\n"})
     whole = cloud.app
 
     def cut_off(request, respond):

@@ -117,8 +117,10 @@ def test_a_notebook_starts_two_processes_and_follows_them(tmp_path, monkeypatch)
 
 
 def test_what_started_processes_refuse_is_said_here(tmp_path):
-    settings = read_parameters(SMOKE, [*small(tmp_path), "processes=2"]).model_copy(update={"size": "huge"})
-    with pytest.raises(InputError, match="size = 'huge'"):
+    settings = read_parameters(SMOKE, [*small(tmp_path), "processes=2"]).model_copy(
+        update={"tokenizer_batch": 3}
+    )  # past its own check
+    with pytest.raises(InputError, match="tokenizer_batch = 3 does not divide among 2 processes: use a multiple of 2"):
         train_magvit(settings, make_data(settings, "train"), tmp_path / "magvit")
 
 

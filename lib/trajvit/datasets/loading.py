@@ -93,46 +93,47 @@ class ClipStream:
         return self._shards[shard]
 
 
-class SingleFrames:
-    """Every frame of `clips` as a clip of one frame: row `T i + k` is frame k of clip i."""
+class Views:
+    """`each` views of every clip of `clips`, as clips of their own: row `each i + k` is view k of clip i."""
 
-    def __init__(self, clips: "ClipSet | ClipStream", frames: int):
-        self.clips, self.frames = clips, frames
-        self.block, self.labels = clips.block * frames, clips.labels.repeat_interleave(frames)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C 1 H W"]:
-        chosen = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows
-        clips = self.clips.videos(chosen // self.frames)
-        return clips[torch.arange(len(chosen)), :, chosen % self.frames, None]
-
-    def expect(self, rows: Int[Tensor, " B"]) -> None:
-        """Begin to read what a coming batch needs."""
-        self.clips.expect(rows // self.frames)
-
-
-class WithMirrored:
-    """Every clip of `clips` and its mirror image, left and right exchanged: rows `2 i` and `2 i + 1`."""
-
-    def __init__(self, clips: "ClipSet | ClipStream"):
-        self.clips, self.block, self.labels = clips, 2 * clips.block, clips.labels.repeat_interleave(2)
+    def __init__(self, clips: ClipSet | ClipStream, each: int):
+        self.clips, self.each = clips, each
+        self.block, self.labels = clips.block * each, clips.labels.repeat_interleave(each)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
         chosen = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows
-        videos = self.clips.videos(chosen // 2)
-        return torch.where((chosen % 2 == 1)[:, None, None, None, None], videos.flip(-1), videos)
+        return self.view(self.clips.videos(chosen // self.each), chosen % self.each)
+
+    def view(self, videos: Float[Tensor, "B C T H W"], number: Int[Tensor, " B"]) -> Float[Tensor, "B C t H W"]:
+        """Of each video the view of that number."""
+        raise NotImplementedError
 
     def expect(self, rows: Int[Tensor, " B"]) -> None:
         """Begin to read what a coming batch needs."""
-        self.clips.expect(rows // 2)
+        self.clips.expect(rows // self.each)
 
 
-TrainingClips = ClipSet | ClipStream | SingleFrames | WithMirrored
+class SingleFrames(Views):
+    """Every frame of a clip as a clip of one frame; `each` is the number of frames."""
+
+    def view(self, videos: Float[Tensor, "B C T H W"], number: Int[Tensor, " B"]) -> Float[Tensor, "B C 1 H W"]:
+        return videos[torch.arange(len(videos)), :, number, None]
+
+
+class WithMirrored(Views):
+    """Every clip and its mirror image, left and right exchanged."""
+
+    def __init__(self, clips: ClipSet | ClipStream):
+        super().__init__(clips, 2)
+
+    def view(self, videos: Float[Tensor, "B C T H W"], number: Int[Tensor, " B"]) -> Float[Tensor, "B C T H W"]:
+        return torch.where((number == 1)[:, None, None, None, None], videos.flip(-1), videos)
+
+
+TrainingClips = ClipSet | ClipStream | Views
 
 
 def load_clips(dataset: Dataset, samples: int | None = None, memory_bytes: int | None = None) -> TrainingClips:

@@ -10,13 +10,13 @@ from pydantic import Field, model_validator
 from trajvit.magvit.tasks import given_frames
 from trajvit.running.places import place
 from trajvit.settings import InputError
-from trajvit.training.recipe import Recipe
+from trajvit.training.recipe import COMPUTED, Recipe
 from trajvit.worlds.config import WorldConfig
 
 KEPT = "params.yaml"  # a run's parameters, all of them, in its folder
 PUBLISHED = "published"  # as a checkpoint
 # Where and how a run is computed, and whether it stops: it may go on with others.
-OF_NO_RESULT = frozenset({"run_dir", "device", "compile", "shard", "processes", "enforce_gate", "ladder_hours"})
+OF_NO_RESULT = COMPUTED | {"run_dir", "processes", "enforce_gate", "ladder_hours"}
 LEAST_GIVEN = 3  # frames, from which the simplest rivals of prediction tell an acceleration
 
 
@@ -73,11 +73,8 @@ class Parameters(Recipe):
             raise ValueError(f"ladder = {list(self.ladder)}: its sizes must rise, from 4 clips up")
         if self.ladder[-1] > self.samples:
             raise ValueError(f"ladder = {list(self.ladder)} climbs above samples = {self.samples}: raise samples")
-        for name in ("tokenizer_batch", "transformer_batch"):
-            if (batch := getattr(self, name)) > self.samples:
-                raise ValueError(f"{name} = {batch} is larger than samples = {self.samples}: use at most {self.samples}")
-            if batch % self.processes:
-                raise ValueError(f"{name} = {batch} does not divide among {self.processes} processes: use a multiple of it")
+        self.check_batches(self.samples, f"samples = {self.samples}")
+        self.check_shares(self.processes)
         return self
 
     def world(self) -> WorldConfig:

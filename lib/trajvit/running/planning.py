@@ -95,11 +95,7 @@ def make_plan(parameters_file: str, changes: list[str], only: list[str], out: st
     place, run_dir = where(Path(parameters_file).stem, parameters, out)
     parameters = Parameters(**parameters.model_dump() | {"run_dir": str(run_dir)})
     if any(path.name.startswith("03") for path in paths):
-        for name in ("tokenizer_batch", "transformer_batch"):
-            if (batch := getattr(parameters, name)) > parameters.ladder[0]:
-                raise InputError(
-                    f"{name} = {batch} is larger than the lowest rung of ladder = {list(parameters.ladder)}: use less"
-                )
+        parameters.check_batches(parameters.ladder[0], f"the lowest rung of ladder = {list(parameters.ladder)}")
     check_data(parameters)
     chosen_checkpoint(parameters)
     kept = open_folder(f"{place}/{RESULTS}" if place else run_dir)

@@ -117,15 +117,14 @@ def evaluated(parameters: Parameters, on_progress: Listener = silent) -> tuple[s
     Where a checkpoint does not say which clips those were, or they are of another world than the run's, they are the run's.
     """
     name = chosen_checkpoint(parameters)
-    dataset = make_data(learnt_from(parameters), "train", on_progress)
+    dataset = make_data(learnt_from(parameters, name), "train", on_progress)
     if not name:
         return name, train_magvit(parameters, dataset, on_progress=on_progress).model, dataset
     return name, MAGVIT.from_pretrained(place(located(name))), dataset
 
 
-def learnt_from(parameters: Parameters) -> Parameters:
-    """The parameters that make the clips of which the MAGVIT of `evaluated` learnt: the run's own, or those of its checkpoint."""
-    name = chosen_checkpoint(parameters)
+def learnt_from(parameters: Parameters, name: str) -> Parameters:
+    """The parameters that make the clips of which the MAGVIT of that name learnt: the run's own, or those of the checkpoint."""
     clips = _training_clips(name) if name else {}
     known = "seed" in clips and clips["variety"] == parameters.variety
     if not known or (clips["seed"], clips["samples"]) == (parameters.seed, parameters.samples):

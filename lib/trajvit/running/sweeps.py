@@ -24,7 +24,7 @@ from trajvit.running.places import ROOT, RUNS
 from trajvit.running.planning import Plan, make_plan, where
 from trajvit.running.records import Record, Unreadable, read_record
 from trajvit.running.runner import DONE, FAILED, INTERRUPTED, NO_GO, Unfinished
-from trajvit.running.stations import learnt_from, make_data
+from trajvit.running.stations import chosen_checkpoint, learnt_from, make_data
 from trajvit.settings import InputError
 from trajvit.worlds.streams import SPLITS
 
@@ -107,7 +107,7 @@ def run_sweep(sweep: Sweep, jobs: int, say: Say, on_progress: Listener) -> int:
         for own in {(own.data_dir, _kind(own)): own for own in every}.values():
             for split in SPLITS:  # now, since no two processes may make the same data
                 make_data(own, split, on_progress)
-        for own in {learnt.data_dir: learnt for learnt in map(learnt_from, every)}.values():
+        for own in {one.data_dir: one for one in (learnt_from(own, chosen_checkpoint(own)) for own in every)}.values():
             make_data(own, "train", on_progress)
         write_comparison(sweep)
         running: list[subprocess.Popen] = []

@@ -55,10 +55,11 @@ def mine(whole: Tensor) -> Tensor:
     return whole if count() == 1 else whole.chunk(count())[number()]
 
 
-def check_shares(batch_size: int, name: str) -> None:
-    """Raise `InputError` unless a batch divides into equal shares."""
-    if batch_size % count():
-        raise InputError(f"{name} = {batch_size} does not divide among {count()} processes: use a multiple of {count()}")
+def check_shares(batch_size: int, name: str, among: int | None = None) -> None:
+    """Raise `InputError` unless a batch divides into equal shares `among` so many processes, by default those there are."""
+    among = among or count()
+    if batch_size % among:
+        raise InputError(f"{name} = {batch_size} does not divide among {among} processes: use a multiple of {among}")
 
 
 def average(tensors: list[Tensor]) -> None:

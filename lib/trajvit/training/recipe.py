@@ -42,6 +42,8 @@ from trajvit.worlds.film import Clips
 
 # The folders of a training, as far as it has them.
 STAGES = ("image_tokenizer", "perceptual_features", "tokenizer", "transformer")
+# Where and how weights are computed, which does not decide them.
+COMPUTED = frozenset({"device", "compile", "shard"})
 
 
 class Recipe(Settings):
@@ -106,7 +108,18 @@ class Recipe(Settings):
 
     def of_model(self) -> dict:
         """What decides the weights, as JSON: all but where and how they are computed; a training may go on otherwise."""
-        return self.model_dump(mode="json", exclude={"device", "compile", "shard"})
+        return self.model_dump(mode="json", exclude=COMPUTED)
+
+    def check_shares(self, among: int) -> None:
+        """Raise `InputError` unless each stage's batch divides among so many processes."""
+        for name in ("tokenizer_batch", "transformer_batch"):
+            processes.check_shares(getattr(self, name), name, among)
+
+    def check_batches(self, clips: int, of: str) -> None:
+        """Raise `InputError` where a stage's batch is larger than the number of `clips`, those `of` what is told."""
+        for name in ("tokenizer_batch", "transformer_batch"):
+            if (batch := getattr(self, name)) > clips:
+                raise InputError(f"{name} = {batch} is larger than {of}: use at most {clips}, or more clips")
 
     def models(self, world: ClipShape) -> tuple[TokenizerConfig, TransformerConfig]:
         """The two configurations for clips of a shape. Raises `InputError` when the clips do not divide into tokens, and where
@@ -114,7 +127,7 @@ class Recipe(Settings):
         if self.mirrored and isinstance(world, WorldConfig) and not world.mirrors:
             raise InputError(
                 f"mirrored = True was asked for the {world.variety} world, in which balls turn and fly one way: set mirrored=false, "
-                f"or variety=varied"
+                "or variety=varied"
             )
         frames, height, width, channels = world.shape
         quantizer = KINDS[self.quantizer]()
@@ -145,15 +158,10 @@ def train(
     root = open_folder(out).place
     processes.join()
     pick_device(recipe.device)
-    for name in ("tokenizer_batch", "transformer_batch"):
-        processes.check_shares(getattr(recipe, name), name)
+    recipe.check_shares(processes.count())
     tokenizer_config, transformer_config = recipe.models(dataset.config.world)
     clips = load_clips(dataset, samples)
-    for name in ("tokenizer_batch", "transformer_batch"):
-        if getattr(recipe, name) > len(clips):
-            raise InputError(
-                f"{name} = {getattr(recipe, name)} is larger than the data, {len(clips)} clips: use at most {len(clips)}, or more clips"
-            )
+    recipe.check_batches(len(clips), f"the data, {len(clips)} clips")
     data = dataset.origin(len(clips))
     val = held_out(dataset)
     tokenizer = train_tokenizer(recipe, tokenizer_config, clips, data, root, on_progress, val)

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import psutil
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from trajvit.datasets.store import Dataset
@@ -96,7 +96,7 @@ class ClipStream:
 class Views:
     """`each` views of every clip of `clips`, as clips of their own: row `each i + k` is view k of clip i."""
 
-    def __init__(self, clips: ClipSet | ClipStream, each: int):
+    def __init__(self, clips: "TrainingClips", each: int):
         self.clips, self.each = clips, each
         self.block, self.labels = clips.block * each, clips.labels.repeat_interleave(each)
 
@@ -131,6 +131,38 @@ class WithMirrored(Views):
 
     def view(self, videos: Float[Tensor, "B C T H W"], number: Int[Tensor, " B"]) -> Float[Tensor, "B C T H W"]:
         return torch.where((number == 1)[:, None, None, None, None], videos.flip(-1), videos)
+
+
+class WithShifted(Views):
+    """Every clip, its view 0, and `shifts` copies of it that are moved by whole pixels to any place where all light stays in view.
+
+    A ball that flies lawfully still does: a shifted picture is that of a ball that starts elsewhere and, where its depth
+    changes, has a constant velocity besides. Only where balls start is no longer what it was.
+    """
+
+    def __init__(self, clips: "TrainingClips", shifts: int, seed: int):
+        super().__init__(clips, 1 + shifts)
+        self.draws = torch.rand(len(self), 2, generator=torch.Generator().manual_seed(seed))
+
+    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
+        chosen = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows
+        videos, moved = self.clips.videos(chosen // self.each), chosen % self.each > 0
+        lit = videos.amax((1, 2)) > 0  # (B, H, W)
+        down, across = moved * _room(lit.any(2), self.draws[chosen, 0]), moved * _room(lit.any(1), self.draws[chosen, 1])
+        return _rolled(_rolled(videos, down, 3), across, 4)
+
+
+def _room(lit: Bool[Tensor, "B S"], draws: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """By how much to move what is lit along an axis so that it stays on it: a move for each number of [0, 1)."""
+    before, after = lit.int().argmax(1), lit.flip(1).int().argmax(1)
+    return (draws * (before + after + 1)).long() - before
+
+
+def _rolled(videos: Float[Tensor, "B C T H W"], by: Int[Tensor, " B"], axis: int) -> Float[Tensor, "B C T H W"]:
+    """Each video moved along an axis; what leaves it at one end enters at the other."""
+    size = videos.shape[axis]
+    source = (torch.arange(size) - by[:, None]) % size  # (B, size)
+    return videos.gather(axis, source.view([-1, 1, 1, 1, 1][:axis] + [size] + [1] * (4 - axis)).expand_as(videos))
 
 
 TrainingClips = ClipSet | ClipStream | Views

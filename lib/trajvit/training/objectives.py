@@ -165,7 +165,8 @@ class MaskedModelling(nn.Module):
     Each sample draws its task, its mask ratio and, where the class is given, whether it is dropped for guidance. The
     class is one more masked token wherever it is not given: also frame prediction learns to name it. `loss_parts` are
     those of COMMIT's three that are learnt from. Where `light_weight` is not zero, the centre of light of each frame has to
-    be readable from the features, given frames and predicted ones alike.
+    be readable from the features, given frames and predicted ones alike. Of every `views` rows in turn the first is the
+    clip as it was filmed, from which samples of tasks that show nothing learn: where their balls are is for the model to know.
     Tokens of every clip are computed once, here; a condition's, which are seldom the clip's own, when they are drawn.
     """
 
@@ -176,9 +177,10 @@ class MaskedModelling(nn.Module):
         clips: TrainingClips,
         loss_parts: Sequence[str] = COMMIT_PARTS,
         light_weight: float = 0.0,
+        views: int = 1,
     ):
         super().__init__()
-        self.model, self.clips, self.samples, self.block = model, clips, len(clips), clips.block
+        self.model, self.clips, self.samples, self.block, self.views = model, clips, len(clips), clips.block, views
         self.loss_parts, self.light_weight = tuple(loss_parts), light_weight
         self.reader = LightReader(model.config.width, model.config.grid, tokenizer.config.frames)
         self.tokenizer = tokenizer.requires_grad_(False).eval()
@@ -187,8 +189,8 @@ class MaskedModelling(nn.Module):
         inside = torch.stack([interior(task, shape.clip, shape.stride) for task in TASKS])
         self.register_buffer("interior", inside, persistent=False)  # (tasks, L)
         own = torch.tensor([shows_own_tokens(task, shape) for task in TASKS])
-        # These two stay on the CPU, where tasks are drawn and the conditions to encode are chosen.
-        self.own, self.shares = own, torch.tensor([task.share for task in TASKS])
+        # These stay on the CPU, where tasks are drawn and the conditions to encode are chosen.
+        self.own, self.shown, self.shares = own, inside.any(1), torch.tensor([task.share for task in TASKS])
         self.register_buffer("label_given", torch.tensor([task.label == "given" for task in TASKS]), persistent=False)
         self.register_buffer("label_asked", torch.tensor([task.label == "asked" for task in TASKS]), persistent=False)
         self.register_buffer("labels", clips.labels, persistent=False)
@@ -209,6 +211,7 @@ class MaskedModelling(nn.Module):
         config, device, everyone = self.model.config, self.tokens.device, len(rows) * processes.count()
         draw = torch.multinomial(self.shares, everyone, replacement=True)
         drawn, task = mine(draw), sent(mine(draw), device)  # (B,)
+        rows = torch.where(self.shown[drawn], rows, rows - rows % self.views)
         tokens, label = self._looked_up(rows)
         inside = self.interior[task]
         whole = inside.any(1) & sent(mine(torch.rand(everyone)) < WHOLLY_MASKED, device)

@@ -11,7 +11,7 @@ from torch import nn
 
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import open_folder, write_file
-from trajvit.datasets.loading import ClipSet, ClipStream, SingleFrames, WithMirrored, load_clips
+from trajvit.datasets.loading import ClipSet, ClipStream, SingleFrames, WithMirrored, WithShifted, load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
 from trajvit.magvit.classifier import VideoClassifier
@@ -69,6 +69,9 @@ class Recipe(Settings):
     mirrored: bool = Field(
         False, description="the transformer learns from each clip and its mirror image, for worlds that look alike in a mirror"
     )
+    shifts: int = Field(
+        0, ge=0, description="the transformer learns from so many copies of each clip besides, shifted to anywhere in view"
+    )
     image_steps: int = Field(0, ge=0, description="steps of an image tokenizer, from which the video tokenizer is inflated")
     gan_weight: float = Field(0.0, ge=0, description="weight of the adversarial loss; 0.1 in the paper")
     gan_restraint: Literal["r1", "lecam"] = Field("r1", description="what holds the discriminator")
@@ -101,6 +104,7 @@ class Recipe(Settings):
             "transformer_light",
             "dropout",
             "mirrored",
+            "shifts",
             "transformer_steps",
             "transformer_batch",
         }
@@ -242,9 +246,12 @@ def train_transformer(
     """The second stage, on the tokens of the first; looked at on `val`, where there are such clips."""
     torch.manual_seed(recipe.seed)
     learnt = WithMirrored(clips) if recipe.mirrored else clips
+    learnt = WithShifted(learnt, recipe.shifts, recipe.seed) if recipe.shifts else learnt
     return fit(
         "transformer",
-        MaskedModelling(MaskedTransformer(config), tokenizer, learnt, recipe.loss_parts, recipe.transformer_light),
+        MaskedModelling(
+            MaskedTransformer(config), tokenizer, learnt, recipe.loss_parts, recipe.transformer_light, 1 + recipe.shifts
+        ),
         recipe.fit(recipe.transformer_steps, recipe.transformer_batch, recipe.learning_rate),
         {"data": data, "recipe": recipe.of_model(), "transformer": config.model_dump(mode="json")},
         f"{root}/transformer",

@@ -13,11 +13,11 @@ import torch
 import trajvit
 from torch import nn
 from trajvit.datasets.folders import open_folder
-from trajvit.datasets.loading import SingleFrames, batch_rows, load_clips, to_frames, to_video
+from trajvit.datasets.loading import SingleFrames, WithShifted, batch_rows, load_clips, to_frames, to_video
 from trajvit.magvit.classifier import VideoClassifier, perceptual_loss
 from trajvit.magvit.commit import interior
 from trajvit.magvit.discriminator import RESTRAINTS, Discriminator
-from trajvit.magvit.tasks import TASK_NAMES, TASKS, condition
+from trajvit.magvit.tasks import TASK_NAMES, TASKS, condition, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import InputError
@@ -120,7 +120,10 @@ def test_a_patch_of_its_own_makes_fewer_tokens_of_larger_clips():
     assert grids == [(8, 8, 8), (8, 4, 4)] and Recipe(patch=(2, 8, 8)).models(world)[1].grid == (8, 4, 4)
 
 
-def test_the_transformer_learns_from_mirror_images_too(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("views", "copies"), [({"mirrored": True}, 2), ({"shifts": 3}, 4), ({"mirrored": True, "shifts": 3}, 8)], ids=str
+)
+def test_the_transformer_learns_from_other_views_too(views, copies, tmp_path, monkeypatch):
     data = trajvit.generate(out=tmp_path / "data", samples=16, variety="varied")
     learnt = []
 
@@ -129,9 +132,27 @@ def test_the_transformer_learns_from_mirror_images_too(tmp_path, monkeypatch):
         return MaskedModelling(*arguments)
 
     monkeypatch.setattr("trajvit.training.recipe.MaskedModelling", seen)
-    train(Recipe(**TINY | {"mirrored": True}), data, tmp_path / "out")
+    train(Recipe(**TINY | views), data, tmp_path / "out")
     images = learnt[0].videos()
-    assert len(images) == 32 and torch.equal(images[1], images[0].flip(-1))
+    assert len(images) == 16 * copies
+    if "mirrored" in views:
+        assert torch.equal(images[copies // 2], images[0].flip(-1))
+    if "shifts" in views:
+        assert not torch.equal(images[1], images[0]) and torch.isclose(images[1].sum(), images[0].sum())
+
+
+@pytest.mark.parametrize(("task", "alike"), [("CG", True), ("FP", False), ("CLS", False)])
+def test_what_is_generated_is_learnt_from_clips_where_they_were_filmed(data, task, alike):
+    torch.manual_seed(0)
+    tokenizer_config, config = Recipe().models(data.config.world)
+    clips = WithShifted(load_clips(data, 8), 3, seed=0)
+    objective = MaskedModelling(MaskedTransformer(config), Tokenizer(tokenizer_config), clips, views=4)
+    objective.shares = torch.eye(len(TASKS))[task_number(task)]
+    losses = []
+    for rows in (torch.arange(0, 32, 4), torch.arange(3, 32, 4)):
+        torch.manual_seed(1)
+        losses.append(sum(objective(rows).values()).item())
+    assert (losses[0] == losses[1]) == alike
 
 
 def test_training_lowers_the_loss(data, tmp_path):

@@ -16,6 +16,7 @@ from trajvit.settings import InputError
 # Seconds on 2 cores, of `compact` clips and `nano` models: the twelve minutes of docs/results.md, and the rest from a smoke run.
 START_S = {"01_generate_data": 25.0, "02_validate_magvit": 15.0, "03_scale_up": 15.0, "04_evaluate": 25.0}
 TOKENIZER_S, TRANSFORMER_S, JUDGE_S, PIXEL_S = 5.4e-3, 3.4e-3, 1e-3, 3e-3  # a clip, once, in a step
+TOKENIZED_S = 1.3e-3  # a view of a clip, before the transformer's first step
 RIVAL_STEP_S, FILMED_S, SCORED_S, JUDGE_BATCH, PIXEL_KINDS = 8e-3, 1e-5, 25e-3, 32, 2
 OF_NO_EFFECT = ("seed", "run_dir", "data_dir")
 
@@ -76,6 +77,7 @@ def _computed(notebook: str, p: Parameters, of: Collection[str]) -> float:
     return {
         "01_generate_data": FILMED_S * (p.samples + 2 * p.eval_samples),
         "02_validate_magvit": p.tokenizer_steps * per_tokenizer_step
+        + p.samples * p.recipe().views * TOKENIZED_S * tokenizer
         + p.transformer_steps * per_transformer_step
         + judge
         + scored,

@@ -114,6 +114,11 @@ class Recipe(Settings):
         """What decides the weights, as JSON: all but where and how they are computed; a training may go on otherwise."""
         return self.model_dump(mode="json", exclude=COMPUTED)
 
+    @property
+    def views(self) -> int:
+        """How many views of each clip the transformer learns from."""
+        return (1 + self.mirrored) * (1 + self.shifts)
+
     def check_shares(self, among: int) -> None:
         """Raise `InputError` unless each stage's batch divides among so many processes."""
         for name in ("tokenizer_batch", "transformer_batch"):

@@ -6,6 +6,8 @@ from small_runs import manifest_of, states_of
 from trajvit.running.cli import main
 from trajvit.running.estimates import estimate
 from trajvit.running.parameters import Parameters
+from trajvit.running.places import ROOT
+from trajvit.running.planning import make_plan
 from trajvit.running.runner import run
 
 COUNT = "from pathlib import Path\nwith open(Path(data_dir) / 'count', 'a') as file: file.write('x')\n"
@@ -50,6 +52,15 @@ def test_a_run_is_told_then_prepared_then_made_then_told_to_be_done(notebooks, c
     told = estimate("01_a", Parameters(seed=5), tmp_path / "runs")
     assert told.seconds == manifest_of(out)["notebooks"][0]["seconds"] and "measured here in 1 run" in str(told)
     assert "computed" in str(estimate("01_a", Parameters(samples=65), tmp_path / "runs"))
+
+
+def test_paths_in_the_repository_are_told_from_it_on(tmp_path):
+    """So that a manifest and a page say nothing about the machine that they were made on."""
+    file = ROOT / "notebooks" / "params" / "validate.yaml"
+    plan = make_plan(str(file), [], ["02"], None)
+    assert plan.parameters_file == "notebooks/params/validate.yaml"
+    assert plan.parameters.run_dir.startswith("reports/runs/validate-") and plan.run_dir == ROOT / plan.parameters.run_dir
+    assert make_plan(str(file), [], ["02"], str(tmp_path / "out")).parameters.run_dir == str(tmp_path / "out")
 
 
 def test_computed_estimates_grow_with_the_work(tmp_path):

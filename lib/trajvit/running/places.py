@@ -15,6 +15,12 @@ def place(path: str | Path) -> Path:
     return ROOT / path
 
 
+def from_root(path: str | Path) -> str:
+    """`path` as others may read it: from the repository on where it lies in it, else absolute. `place` is the way back."""
+    whole = Path(path).resolve()
+    return str(whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole)
+
+
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a run
 BUCKET_PLACE = rf"s3://[a-z0-9][a-z0-9.-]{{1,61}}[a-z0-9](/{NAME})*"
 

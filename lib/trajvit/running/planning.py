@@ -14,7 +14,7 @@ from trajvit.running.estimates import estimate, in_units
 from trajvit.running.manifest import Manifest, NotebookState, read_manifest
 from trajvit.running.mirror import RESULTS
 from trajvit.running.parameters import KEPT, OF_NO_RESULT, Parameters, read_parameters
-from trajvit.running.places import NOTEBOOKS, RUNS, bucket_place, is_bucket
+from trajvit.running.places import NOTEBOOKS, RUNS, bucket_place, from_root, is_bucket
 from trajvit.running.renting import DISK_GB
 from trajvit.running.stations import check_data, chosen_checkpoint
 from trajvit.settings import InputError
@@ -93,7 +93,7 @@ def make_plan(parameters_file: str, changes: list[str], only: list[str], out: st
     paths = _chosen(only)
     names = {path: _declared(path) for path in paths}
     place, run_dir = where(Path(parameters_file).stem, parameters, out)
-    parameters = Parameters(**parameters.model_dump() | {"run_dir": str(run_dir)})
+    parameters = Parameters(**parameters.model_dump() | {"run_dir": from_root(run_dir)})
     if any(path.name.startswith("03") for path in paths):
         parameters.check_batches(parameters.ladder[0], f"the lowest rung of ladder = {list(parameters.ladder)}")
     check_data(parameters)
@@ -103,7 +103,7 @@ def make_plan(parameters_file: str, changes: list[str], only: list[str], out: st
     _refuse_another_run(kept, parameters)
     states = {state.name: state for state in earlier.notebooks} if earlier else {}
     return Plan(
-        str(parameters_file),
+        from_root(parameters_file),
         parameters,
         [Station(path, names[path], _standing(path, states.get(path.stem), kept)) for path in paths],
         place,

@@ -124,6 +124,23 @@ def test_a_world_that_mirrors_knows_no_left_and_no_right(variety):
             assert errors_off.max() > 10
 
 
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_family_is_movable_just_where_a_moved_picture_is_still_on_its_path(family):
+    world, t = WorldConfig(noise_m=0), np.linspace(0, 1, 8)
+    clips = film(world, 0, "train", 0, 400)
+    here = clips.label == FAMILIES.index(family)
+    turns = family.textbook["turns"].low if "turns" in family.textbook else None
+    basis = (
+        np.stack([t**k for k in range({"linear": 2, "parabolic": 3}[family.name])], axis=1)
+        if turns is None
+        else (np.stack([t**0, np.cos(2 * np.pi * turns * t), np.sin(2 * np.pi * turns * t)], axis=1))
+    )  # (T, terms)
+    for shift in (np.zeros(2), np.array([4, -3])):
+        place = (clips.pixels[here] - 15.5 + shift) * clips.points[here][..., 2:] / world.camera.focal_px  # (n, T, 2) m
+        off = place - basis @ (np.linalg.pinv(basis) @ place)
+        assert (np.abs(off).max() < 1e-4) == (family.movable or not shift.any())
+
+
 def test_philox_gives_the_published_answers():
     """Known-answer vectors of Random123 (Salmon et al.), philox4x32 with 10 rounds."""
     zeros = philox4x32(*[np.uint32(0)] * 6)

@@ -105,10 +105,10 @@ class Views:
 
     def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
         chosen = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows
-        return self.view(self.clips.videos(chosen // self.each), chosen % self.each)
+        return self.view(self.clips.videos(chosen // self.each), chosen)
 
-    def view(self, videos: Float[Tensor, "B C T H W"], number: Int[Tensor, " B"]) -> Float[Tensor, "B C t H W"]:
-        """Of each video the view of that number."""
+    def view(self, videos: Float[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B C t H W"]:
+        """The views in these rows of the clips that they are views of."""
         raise NotImplementedError
 
     def expect(self, rows: Int[Tensor, " B"]) -> None:
@@ -119,41 +119,40 @@ class Views:
 class SingleFrames(Views):
     """Every frame of a clip as a clip of one frame; `each` is the number of frames."""
 
-    def view(self, videos: Float[Tensor, "B C T H W"], number: Int[Tensor, " B"]) -> Float[Tensor, "B C 1 H W"]:
-        return videos[torch.arange(len(videos)), :, number, None]
+    def view(self, videos: Float[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B C 1 H W"]:
+        return videos[torch.arange(len(videos)), :, rows % self.each, None]
 
 
 class WithMirrored(Views):
     """Every clip and its mirror image, left and right exchanged."""
 
-    def __init__(self, clips: ClipSet | ClipStream):
+    def __init__(self, clips: "TrainingClips"):
         super().__init__(clips, 2)
 
-    def view(self, videos: Float[Tensor, "B C T H W"], number: Int[Tensor, " B"]) -> Float[Tensor, "B C T H W"]:
-        return torch.where((number == 1)[:, None, None, None, None], videos.flip(-1), videos)
+    def view(self, videos: Float[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B C T H W"]:
+        return torch.where((rows % 2 == 1)[:, None, None, None, None], videos.flip(-1), videos)
 
 
 class WithShifted(Views):
-    """Every clip, its view 0, and `shifts` copies of it that are moved by whole pixels to any place where all light stays in view.
+    """Every clip, its view 0, and `shifts` copies of it, moved by whole pixels to any place where all light stays in view.
 
-    A ball that flies lawfully still does: a shifted picture is that of a ball that starts elsewhere and, where its depth
-    changes, has a constant velocity besides. Only where balls start is no longer what it was.
+    Copies of clips whose label is not among `movable` stay where they are.
     """
 
-    def __init__(self, clips: "TrainingClips", shifts: int, seed: int):
+    def __init__(self, clips: "TrainingClips", shifts: int, seed: int, movable: Int[Tensor, " M"]):
         super().__init__(clips, 1 + shifts)
         self.draws = torch.rand(len(self), 2, generator=torch.Generator().manual_seed(seed))
+        self.moves = torch.isin(self.labels, movable)
+        self.moves[:: self.each] = False
 
-    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
-        chosen = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows
-        videos, moved = self.clips.videos(chosen // self.each), chosen % self.each > 0
-        lit = videos.amax((1, 2)) > 0  # (B, H, W)
-        down, across = moved * _room(lit.any(2), self.draws[chosen, 0]), moved * _room(lit.any(1), self.draws[chosen, 1])
+    def view(self, videos: Float[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B C T H W"]:
+        lit, draws, moves = videos.amax((1, 2)) > 0, self.draws[rows], self.moves[rows]  # (B, H, W), (B, 2), (B,)
+        down, across = moves * _move(lit.any(2), draws[:, 0]), moves * _move(lit.any(1), draws[:, 1])
         return _rolled(_rolled(videos, down, 3), across, 4)
 
 
-def _room(lit: Bool[Tensor, "B S"], draws: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
-    """By how much to move what is lit along an axis so that it stays on it: a move for each number of [0, 1)."""
+def _move(lit: Bool[Tensor, "B S"], draws: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """By how much to move what is lit along an axis, so that it stays on it: any move there is room for, by a number of [0, 1)."""
     before, after = lit.int().argmax(1), lit.flip(1).int().argmax(1)
     return (draws * (before + after + 1)).long() - before
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import open_folder, write_file
-from trajvit.datasets.loading import ClipSet, ClipStream, SingleFrames, WithMirrored, WithShifted, load_clips
+from trajvit.datasets.loading import SingleFrames, TrainingClips, WithMirrored, WithShifted, load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
 from trajvit.magvit.classifier import VideoClassifier
@@ -37,7 +37,7 @@ from trajvit.training.objectives import (
     Reconstruction,
 )
 from trajvit.worlds.config import ClipShape, WorldConfig
-from trajvit.worlds.families import NAMES
+from trajvit.worlds.families import FAMILIES, NAMES
 from trajvit.worlds.film import Clips
 
 # The folders of a training, as far as it has them.
@@ -70,7 +70,7 @@ class Recipe(Settings):
         False, description="the transformer learns from each clip and its mirror image, for worlds that look alike in a mirror"
     )
     shifts: int = Field(
-        0, ge=0, description="the transformer learns from so many copies of each clip besides, shifted to anywhere in view"
+        0, ge=0, description="the transformer learns from so many copies of each clip besides, moved to anywhere in view"
     )
     image_steps: int = Field(0, ge=0, description="steps of an image tokenizer, from which the video tokenizer is inflated")
     gan_weight: float = Field(0.0, ge=0, description="weight of the adversarial loss; 0.1 in the paper")
@@ -186,7 +186,7 @@ def train(
 def train_tokenizer(
     recipe: Recipe,
     config: TokenizerConfig,
-    clips: ClipSet | ClipStream,
+    clips: TrainingClips,
     data: dict,
     root: str | Path,
     on_progress: Listener,
@@ -242,7 +242,7 @@ def train_transformer(
     recipe: Recipe,
     config: TransformerConfig,
     tokenizer: Tokenizer,
-    clips: ClipSet | ClipStream,
+    clips: TrainingClips,
     data: dict,
     root: str | Path,
     on_progress: Listener,
@@ -251,7 +251,9 @@ def train_transformer(
     """The second stage, on the tokens of the first; looked at on `val`, where there are such clips."""
     torch.manual_seed(recipe.seed)
     learnt = WithMirrored(clips) if recipe.mirrored else clips
-    learnt = WithShifted(learnt, recipe.shifts, recipe.seed) if recipe.shifts else learnt
+    if recipe.shifts:
+        movable = torch.tensor([label for label, family in enumerate(FAMILIES) if family.movable])
+        learnt = WithShifted(learnt, recipe.shifts, recipe.seed, movable)
     return fit(
         "transformer",
         MaskedModelling(

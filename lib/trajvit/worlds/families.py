@@ -59,13 +59,18 @@ Prior = Uniform | Either | Fixed
 @dataclass(frozen=True)
 class Family:
     """One family. `textbook` holds the prior of each parameter of its path, in the path's order; `varied` those that
-    differ in the varied world."""
+    differ in the varied world.
+
+    A picture moved sideways by s px is that of a ball s z / f further, so one with s vz / f more of constant sideways velocity:
+    `movable` says whether a path of the family is still one then.
+    """
 
     name: str
     equation: str
     description: str
     textbook: dict[str, Prior]
     varied: dict[str, Prior] = field(default_factory=dict)
+    movable: bool = True
 
     def priors(self, variety: str) -> dict[str, Prior]:
         """The prior of each parameter, by name, in the `textbook` or the `varied` world."""
@@ -139,6 +144,7 @@ FAMILIES = (
         description="The ball circles twice while its depth changes steadily.",
         textbook=_CIRCLE | {"vz": Uniform(-0.8, 0.8), "turns": Fixed(2.0)},
         varied=_ANY_CIRCLE | {"turns": Uniform(1.6, 2.4)},
+        movable=False,
     ),
     Family(
         name="parabolic",

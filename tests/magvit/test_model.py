@@ -160,7 +160,7 @@ def test_a_model_that_knows_the_tokens_decodes_them_whatever_the_order(sampler, 
     knowing = Knowing(config, truth)
     inside = torch.arange(64)[None].expand(3, -1) < 20
     prompt = Prompt(torch.randint(0, 1000, (3, 64)), inside, torch.zeros(3).long(), torch.zeros(3).long())
-    decoding = DecodingConfig(sampler=sampler, schedule=schedule, guidance=0)
+    decoding = DecodingConfig(sampler=sampler, schedule=schedule)
     noise = torch.from_numpy(clip_noise(0, range(3), decoding, 64, config.levels))
     assert torch.equal(decode(knowing, prompt, decoding, noise), truth.expand(3, -1))
 
@@ -179,7 +179,7 @@ def test_each_step_leaves_open_what_the_schedule_says(sampler, schedule):
 
     counting = Counting(config, torch.zeros(1, 64, dtype=torch.long))
     prompt = Prompt(torch.zeros(2, 64).long(), torch.zeros(2, 64).bool(), torch.zeros(2).long(), torch.zeros(2).long())
-    decoding = DecodingConfig(sampler=sampler, schedule=schedule, guidance=0)
+    decoding = DecodingConfig(sampler=sampler, schedule=schedule)
     noise = torch.from_numpy(clip_noise(0, range(2), decoding, 64, config.levels))
     decode(counting, prompt, decoding, noise)
     expected = [int((64 * masked_share(step / 12, 64, schedule) + 1e-9).floor()) for step in range(12)]
@@ -196,7 +196,7 @@ def test_slices_are_filled_one_after_the_other():
 
     watched = Watched(config, torch.zeros(1, 64, dtype=torch.long))
     prompt = Prompt(torch.zeros(1, 64).long(), torch.zeros(1, 64).bool(), torch.zeros(1).long(), torch.zeros(1).long())
-    decoding = DecodingConfig(steps=8, schedule="uniform", sampler="slices", guidance=0)
+    decoding = DecodingConfig(steps=8, schedule="uniform", sampler="slices")
     decode(watched, prompt, decoding, torch.from_numpy(clip_noise(0, range(1), decoding, 64, config.levels)))
     filled = [64 - 8 * step for step in range(8)]
     assert seen == [[max(0, min(16, left - 16 * (3 - k))) for k in range(4)] for left in filled]
@@ -207,7 +207,7 @@ def test_what_is_not_wanted_stays_masked():
     knowing = Knowing(config, torch.randint(0, CODES, (1, 64)))
     prompt = Prompt(torch.zeros(1, 64).long(), torch.zeros(1, 64).bool(), torch.zeros(1).long(), torch.zeros(1).long())
     wanted = torch.arange(64)[None] < 32
-    decoding = DecodingConfig(sampler="slices", guidance=0)
+    decoding = DecodingConfig(sampler="slices")
     noise = torch.from_numpy(clip_noise(0, range(1), decoding, 64, config.levels))
     drawn = decode(knowing, prompt, decoding, noise, wanted)
     assert torch.equal(drawn, torch.where(wanted, knowing.truth, config.mask_token))
@@ -277,7 +277,7 @@ class TwoModes(torch.nn.Module):
 def test_two_modes_are_drawn_in_their_true_shares(sampler, off_by):
     """A token a step, drawn at temperature 1. Confidence prefers what is likelier, by a bias that its noise keeps small."""
     toy, count = TwoModes(), 1200
-    decoding = DecodingConfig(steps=32, schedule="uniform", sampler=sampler, temperature=1.0, guidance=0)
+    decoding = DecodingConfig(steps=32, schedule="uniform", sampler=sampler)
     noise = torch.from_numpy(clip_noise(1, range(count), decoding, 32, (2,)))
     nothing = torch.zeros(count, 32)
     prompt = Prompt(nothing.long(), nothing.bool(), torch.zeros(count).long(), torch.zeros(count).long())
@@ -297,7 +297,7 @@ def test_guidance_zero_is_the_conditional_model(model, monkeypatch):
     seen = []
     forward = model.transformer.forward
     monkeypatch.setattr(model.transformer, "forward", lambda *a: seen.append(a[2].tolist()) or forward(*a))
-    model.generate([2], decoding=DecodingConfig(guidance=0, steps=2))
+    model.generate([2], decoding=DecodingConfig(steps=2))
     assert seen == [[2], [2]]
     seen.clear()
     model.generate([2], decoding=DecodingConfig(guidance=1, steps=2))

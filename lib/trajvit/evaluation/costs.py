@@ -46,10 +46,10 @@ def cost(samples: int, shape: ClipShape, per_second: float, cores: int, bytes_pe
 
 def score_speed(speed: dict[str, float]) -> dict[str, Metric]:
     """What `bench_generate` measured, as metrics: beside the frame-by-frame loop, and the filling of memory as limit."""
-    loop = {"loop": speed["loop_per_s"]}
+    beside = {"baselines": {"loop": speed["loop_per_s"]}, "limit": speed["fill_per_s"]}
+    rates = {"in_memory": "in_memory", "to_disk_1_process": "workers_1", "to_disk_2_processes": "workers_2"}
     return {
-        "in_memory": Metric(value=speed["in_memory_per_s"], unit="clips/s", baselines=loop, limit=speed["fill_per_s"]),
-        "to_disk_1_process": Metric(value=speed["workers_1_per_s"], unit="clips/s", baselines=loop, limit=speed["fill_per_s"]),
-        "to_disk_2_processes": Metric(value=speed["workers_2_per_s"], unit="clips/s", baselines=loop, limit=speed["fill_per_s"]),
+        name: Metric(value=speed[f"{rate}_per_s"], unit="clips/s", more_is_better=True, **beside) for name, rate in rates.items()
+    } | {
         "bytes_per_clip": Metric(value=speed["bytes_per_sample"], unit="bytes"),
     }

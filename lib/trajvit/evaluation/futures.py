@@ -19,7 +19,7 @@ from trajvit.worlds.film import Clips
 SAMPLES = 10
 # Samples of the model's own distribution: few tokens at a time, from the given frames on. Places in random order spread the
 # samples too little (docs/tried.md).
-DRAWING = DecodingConfig(steps=16, schedule="uniform", sampler="slices", temperature=1.0, guidance=0.0)
+DRAWING = DecodingConfig(steps=16, schedule="uniform", sampler="slices")
 
 
 @dataclass(frozen=True)

@@ -22,17 +22,17 @@ class DecodingConfig(Settings):
 
     `sampler` chooses the positions that each step fills: those of which the model is surest (the paper's), random ones,
     ones spread evenly over the grid by a Halton sequence (arXiv:2503.17076), or one time slice after the other, in each those
-    of which the model is surest. The defaults are the paper's.
+    of which the model is surest. The defaults are those of MAGVIT's code, without guidance.
     """
 
     steps: int = Field(12, ge=1, description="forward passes K")
     schedule: Schedule = Field("cosine", description="how many positions each step leaves open")
     sampler: Literal["confidence", "random", "halton", "slices"] = "confidence"
-    temperature: float = Field(0.8, ge=0, description="of the digits drawn; 0 takes the likeliest")
+    temperature: float = Field(1.0, ge=0, description="of the digits drawn; 0 takes the likeliest")
     choice_temperature: float = Field(
         4.5, ge=0, description="T of the Gumbel noise on the confidence, log p + T (1 - k/K) g; of confidence and slices alone"
     )
-    guidance: float = Field(1.0, ge=0, description="w in (1 + w) conditional - w unconditional logits")
+    guidance: float = Field(0.0, ge=0, description="w in (1 + w) conditional - w unconditional logits")
     halves: bool = Field(
         False, description="generation alone: draw the first half of the frames, and take the likeliest future of it (task CFP)"
     )
@@ -62,7 +62,6 @@ SAMPLING = DecodingConfig(
     sampler="slices",
     temperature=1.15,
     choice_temperature=1e3,
-    guidance=0.0,
     halves=True,
     settle=True,
     tries=8,
@@ -73,7 +72,7 @@ SURE = 0.999
 
 # For prediction, where the future all but follows from the condition: the likeliest tokens, in one pass. More passes
 # commit to the black background first, of which the model is surest (docs/tried.md).
-GREEDY = DecodingConfig(steps=1, temperature=0.0, choice_temperature=0.0, guidance=0.0)
+GREEDY = DecodingConfig(steps=1, temperature=0.0, choice_temperature=0.0)
 
 
 # More than the confidences of two tokens ever differ, and more than the Gumbel noise on them does, of which T is the scale.

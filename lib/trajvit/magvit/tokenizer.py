@@ -29,8 +29,8 @@ Stride = tuple[int, int, int]
 SIZES = {
     "nano": {"patch": (2, 4, 4), "base_channels": 64, "multipliers": (1, 2), "downsample": ((1, 2, 2),), "blocks": 1, "kernel": (2, 3, 3)},
     "small": {"patch": (1, 2, 2), "base_channels": 64, "multipliers": (1, 2, 2), "downsample": ((2, 2, 2), (1, 2, 2)), "blocks": 2},
-    "base": {"patch": (1, 1, 1), "base_channels": 64, "multipliers": (1, 2, 2, 4), "downsample": ((2, 2, 2), (1, 2, 2), (1, 2, 2)), "blocks": 2},
-    "large": {"patch": (1, 1, 1), "base_channels": 128, "multipliers": (1, 2, 2, 4), "downsample": ((2, 2, 2), (1, 2, 2), (1, 2, 2)), "blocks": 2},
+    "base": {"patch": (1, 1, 1), "base_channels": 64, "multipliers": (1, 2, 2, 4), "downsample": ((2, 2, 2), (2, 2, 2), (1, 2, 2)), "blocks": 2},
+    "large": {"patch": (1, 1, 1), "base_channels": 128, "multipliers": (1, 2, 2, 4), "downsample": ((2, 2, 2), (2, 2, 2), (1, 2, 2)), "blocks": 2},
 }  # fmt: skip
 
 

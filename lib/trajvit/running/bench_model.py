@@ -72,7 +72,7 @@ def bench_decode(period_s: float = PERIOD_S) -> dict[str, float]:
     sum of all is computed. Untrained weights: they do not change the time.
     """
     result: dict[str, float] = {"threads": torch.get_num_threads()}
-    decoding = DecodingConfig(guidance=0)
+    decoding = DecodingConfig()
     for length, grid in GRIDS.items():
         config = TransformerConfig.named("nano", grid=grid, levels=FSQConfig().levels, classes=4, tasks=len(TASKS))
         masked, autoregressive = MaskedTransformer(config).eval(), AutoregressiveTransformer(config).eval()

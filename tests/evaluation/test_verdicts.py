@@ -94,7 +94,7 @@ def verdicts(tmp_path_factory):
     train, clips = trajvit.generate(out=root / "train", samples=600), film(WORLD, 0, "test", 0, CLIPS)
     known = oracle(clips, WORLD, GIVEN)
     judge, cnn = (train_judge(JudgeConfig(steps=150, seed=seed), train, root / str(seed)) for seed in (0, 1))
-    beside = Beside(judge, cnn, balls_of(train), world=WORLD, known=known, bayes={4: certain(CLIPS), 8: certain(CLIPS)})
+    beside = Beside(judge, {8: cnn}, balls_of(train), world=WORLD, known=known, bayes={4: certain(CLIPS), 8: certain(CLIPS)})
     noise = torch.Generator().manual_seed(0)
     models = {
         "blank": Fake(lambda count: torch.zeros(count, 1, *WORLD.shape[:3])),

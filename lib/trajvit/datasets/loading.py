@@ -123,6 +123,17 @@ class SingleFrames(Views):
         return videos[torch.arange(len(videos)), :, rows % self.each, None]
 
 
+class FirstFrames(Views):
+    """The first `frames` frames of every clip as a clip."""
+
+    def __init__(self, clips: "TrainingClips", frames: int):
+        super().__init__(clips, 1)
+        self.frames = frames
+
+    def view(self, videos: Float[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B C t H W"]:
+        return videos[:, :, : self.frames]
+
+
 class WithMirrored(Views):
     """Every clip and its mirror image, left and right exchanged."""
 

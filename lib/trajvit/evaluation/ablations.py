@@ -187,7 +187,9 @@ class Laboratory:
     def _of_model(self, model: MAGVIT) -> dict[str, float]:
         return {
             "prediction_px": score_prediction(model, self.held_out).metrics["centre_error_px"].value,
-            "accuracy": score_classification(model, self.judge, self.held_out).metrics["accuracy"].value,
+            "accuracy": score_classification(model, {self.held_out.frames.shape[1]: self.judge}, self.held_out)
+            .metrics["accuracy"]
+            .value,
         }
 
     def _of_decoding(self, model: MAGVIT, seed: int, sampler: str, steps: int) -> dict[str, float]:

@@ -30,13 +30,13 @@ from trajvit.worlds.film import Clips
 class Beside:
     """What a model is held against.
 
-    The judge of what it generates, another 3-D CNN as its rival in classification, rivals in prediction and generation, and
-    the balls of the training clips. Where the world is known: the world itself, what the oracle knows of the clips from the
+    The judge of what it generates, other 3-D CNNs as its rivals in classification, by the number of first frames that they
+    see, rivals in prediction and generation, and the balls of the training clips. Where the world is known: the world itself, what the oracle knows of the clips from the
     first half of their frames, and how often it names their family, by frames seen.
     """
 
     judge: VideoClassifier
-    cnn: VideoClassifier
+    cnns: Mapping[int, VideoClassifier]
     training: Balls
     predictors: Mapping[str, CentrePredictor] = field(default_factory=lambda: TRIVIAL)
     generators: Mapping[str, Generator] = field(default_factory=dict)
@@ -71,7 +71,7 @@ def evaluate(model: MAGVIT, clips: Clips, beside: Beside, generated: int, future
     prediction = score_prediction(model, clips, beside.predictors, median)
     return Evaluation(
         reconstruction=score_reconstruction(model, clips),
-        classification=score_classification(model, beside.cnn, clips, beside.bayes),
+        classification=score_classification(model, beside.cnns, clips, beside.bayes),
         prediction=prediction,
         futures=score_futures(model, clips, prediction, futures, beside.known, seed),
         generation=score_generation(

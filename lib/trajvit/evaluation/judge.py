@@ -1,6 +1,7 @@
 """An independent judge: the small 3-D CNN, trained to name the family from pixels; it knows nothing of MAGVIT.
 
-Notebook 04 trains two, of different seeds: one judges generated clips, beside the other stands classification.
+Notebook 04 trains three: one judges generated clips; beside two of another seed, which see whole clips and the first half of
+their frames, stands classification.
 """
 
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from trajvit.datasets.loading import load_clips
+from trajvit.datasets.loading import FirstFrames, load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
 from trajvit.magvit.classifier import VideoClassifier
@@ -30,17 +31,21 @@ class JudgeConfig(Settings):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
-def train_judge(config: JudgeConfig, dataset: Dataset, out: str | Path, on_progress: Listener = silent) -> VideoClassifier:
-    """Train the judge on `dataset`; a finished training in `out` is loaded, not repeated. It judges on the CPU."""
+def train_judge(
+    config: JudgeConfig, dataset: Dataset, out: str | Path, on_progress: Listener = silent, given: int | None = None
+) -> VideoClassifier:
+    """Train the judge on `dataset`, or on the first `given` frames of its clips; a finished training in `out` is loaded, not
+    repeated. It judges on the CPU."""
     world = dataset.config.world
-    clips = load_clips(dataset)
+    frames = given or world.frames
+    clips = FirstFrames(load_clips(dataset), frames)
     torch.manual_seed(config.seed + SEED_OFFSET)
-    judge = VideoClassifier(world.channels, (world.frames, world.height, world.width), len(NAMES))
+    judge = VideoClassifier(world.channels, (frames, world.height, world.width), len(NAMES))
     settings = FitConfig(
         steps=config.steps,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         seed=config.seed + SEED_OFFSET,
     )
-    identity = {"data": dataset.origin(len(clips))}
+    identity = {"data": dataset.origin(len(clips)), "given": frames}
     return fit("judge", Classification(judge, clips), settings, identity, Path(out), on_progress).model.cpu()

@@ -186,11 +186,15 @@ def stand_beside(parameters: Parameters, model: MAGVIT, train: Dataset, test: Da
     if str(train.root) != str(parameters.data("train")):  # other clips than those of the run, and of notebook 02's judge
         parameters = parameters.model_copy(update={"run_dir": f"{parameters.run_dir}/rivals"})
     run, world, clips, training = parameters.run, known_world(test), test.read(), balls_of(train)
-    # Another CNN than the judge, from another seed.
-    config = JudgeConfig(steps=parameters.judge_steps, seed=parameters.seed + 1)
+    # Other CNNs than the judge, from another seed.
+    config, whole = JudgeConfig(steps=parameters.judge_steps, seed=parameters.seed + 1), train.config.world.frames
+    cnns = {
+        given: train_judge(config, train, run / f"pixel_classifier_{given}", on_progress, given)
+        for given in (whole, given_frames(whole))
+    }
     return Beside(
         judge=independent_judge(parameters, train, on_progress),
-        cnn=train_judge(config, train, run / "pixel_classifier", on_progress=on_progress),
+        cnns=cnns,
         training=training,
         predictors=_predictors(parameters, train, training, on_progress),
         generators=_generators(parameters, model, train, on_progress),

@@ -22,6 +22,7 @@ from trajvit.worlds.families import NAMES
 from trajvit.worlds.film import Clips
 
 Frames = UInt8[np.ndarray, "N T H W C"]
+KEPT = 3  # clips of each task, to be looked at
 
 
 @dataclass(frozen=True)
@@ -185,12 +186,12 @@ class Tasks:
     completed: dict[str, Frames]
 
 
-def score_tasks(model: MAGVIT, clips: Clips, future: float | None = None, keep: int = 3) -> Tasks:
+def score_tasks(model: MAGVIT, clips: Clips, future: float | None = None) -> Tasks:
     """The nine tasks that hide a part of the clip and show another: how far off the ball is in the frames that hide it.
 
     Hidden is a ball whose centre the task does not show. Beside it the condition itself, the visible part with its padding.
     Where the second half of the frames is asked for, the limit is `future`, the oracle's error there: the first half tells
-    the class. For the other tasks none is known. The first `keep` clips are kept to be looked at.
+    the class. For the other tasks none is known. The first few clips are kept to be looked at.
     """
     video, labels = to_video(clips.frames), torch.from_numpy(clips.label).long()
     column, row = clips.pixels.round().astype(int).transpose(2, 0, 1)  # each (N, T)
@@ -203,7 +204,7 @@ def score_tasks(model: MAGVIT, clips: Clips, future: float | None = None, keep: 
         some = hidden.any(1)  # clips that hide the ball at all
         shown = to_frames(condition(task, video))
         completed = to_frames(model.complete(video, task.name, labels if task.label == "given" else None))
-        conditions[task.name], filled[task.name] = shown[:keep], completed[:keep]
+        conditions[task.name], filled[task.name] = shown[:KEPT], completed[:KEPT]
         if some.any():
             model_px, condition_px = (
                 (centre_error(frames, clips.pixels) * hidden).sum(1)[some] / hidden.sum(1)[some] for frames in (completed, shown)

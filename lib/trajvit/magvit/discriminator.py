@@ -13,6 +13,7 @@ from trajvit.magvit.tokenizer import PaddedConv3d
 
 Video = Float[Tensor, "B C T H W"]
 Logits = Float[Tensor, " B"]
+MULTIPLIERS = (2, 4, 4)  # channels of each block, times those of the first layer
 
 
 def _convolution(channels_in: int, channels_out: int) -> PaddedConv3d:
@@ -20,7 +21,7 @@ def _convolution(channels_in: int, channels_out: int) -> PaddedConv3d:
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two convolutions beside a skip, then every axis that is still longer than 2 is halved by averaging.
+    """Two convolutions beside a skip, then the axes of even length above 2 are halved by averaging.
 
     No norm, which would undo what R1 holds down.
     """
@@ -43,18 +44,11 @@ class DiscriminatorBlock(nn.Module):
 class Discriminator(nn.Module):
     """How real a video looks: one logit a clip, above 0 for real. `restraint` is what its own loss adds, `R1` or `LeCam`."""
 
-    def __init__(
-        self,
-        channels: int,
-        clip: tuple[int, int, int],
-        restraint: nn.Module,
-        width: int = 32,
-        multipliers: tuple[int, ...] = (2, 4, 4),
-    ):
+    def __init__(self, channels: int, clip: tuple[int, int, int], restraint: nn.Module, width: int = 32):
         super().__init__()
         self.restraint = restraint
         shape, blocks, before = clip, [], width
-        for multiplier in multipliers:
+        for multiplier in MULTIPLIERS:
             halve = tuple(2 if size > 2 and size % 2 == 0 else 1 for size in shape)
             shape = tuple(size // step for size, step in zip(shape, halve, strict=True))
             blocks.append(DiscriminatorBlock(before, width * multiplier, halve))

@@ -24,7 +24,7 @@ class Reliability:
     error: float
 
 
-def reliability(probabilities: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"], bins: int = BINS) -> Reliability:
+def reliability(probabilities: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"]) -> Reliability:
     """Expected calibration error of the likeliest class (Guo et al., arXiv:1706.04599).
 
     Raises `InputError` where the rows of `probabilities` are not N distributions.
@@ -37,11 +37,11 @@ def reliability(probabilities: Float[np.ndarray, "N K"], labels: Int[np.ndarray,
         )
     sure = probabilities.max(axis=1).astype(np.float64)
     right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    place = np.minimum((sure * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
+    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    count = np.bincount(place, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        confidence = np.bincount(place, sure, bins) / count
-        accuracy = np.bincount(place, right, bins) / count
+        confidence = np.bincount(place, sure, BINS) / count
+        accuracy = np.bincount(place, right, BINS) / count
     gap = np.nan_to_num(np.abs(accuracy - confidence))
     return Reliability(confidence, accuracy, count, float((gap * count).sum() / len(labels)))
 

@@ -133,7 +133,7 @@ def test_a_family_is_movable_just_where_a_moved_picture_is_still_on_its_path(fam
     basis = (
         np.stack([t**k for k in range({"linear": 2, "parabolic": 3}[family.name])], axis=1)
         if turns is None
-        else (np.stack([t**0, np.cos(2 * np.pi * turns * t), np.sin(2 * np.pi * turns * t)], axis=1))
+        else np.stack([t**0, np.cos(2 * np.pi * turns * t), np.sin(2 * np.pi * turns * t)], axis=1)
     )  # (T, terms)
     for shift in (np.zeros(2), np.array([4, -3])):
         place = (clips.pixels[here] - 15.5 + shift) * clips.points[here][..., 2:] / world.camera.focal_px  # (n, T, 2) m

@@ -31,8 +31,8 @@ class Beside:
     """What a model is held against.
 
     The judge of what it generates, other 3-D CNNs as its rivals in classification, by the number of first frames that they
-    see, rivals in prediction and generation, and the balls of the training clips. Where the world is known: the world itself, what the oracle knows of the clips from the
-    first half of their frames, and how often it names their family, by frames seen.
+    see, rivals in prediction and generation, and the balls of the training clips. Where the world is known: the world itself,
+    what the oracle knows of the clips from the first half of their frames, and how often it names their family, by frames seen.
     """
 
     judge: VideoClassifier

@@ -41,6 +41,7 @@ def boot(cloud, tmp_path):
         "HOME": str(tmp_path),
         "TRAJVIT_PYTHON": sys.executable,
         "TRAJVIT_SHUTDOWN": str(program("shutdown-here", f'echo "$@" >> {told}')),
+        "TRAJVIT_BOOTS": str(tmp_path / "per-boot"),
         "TRAJVIT_HOME": str(tmp_path / "machine"),
     }
     kept = ("AWS_", "OMP_", "NUMBA_")
@@ -135,6 +136,13 @@ def test_a_machine_that_cannot_be_set_up_ends_all_the_same(cloud, bucket, boot):
     assert code == 1 and boot.shutdowns() == ["-h +30", "-h now"], out
     calls = (boot.home / "pip-calls").read_text().splitlines()
     assert len(calls) == 3 and calls[0].startswith("-m pip install") and all(f" {name}==" in calls[0] for name in FIRST)
+
+
+def test_a_machine_that_boots_once_more_ends(cloud, bucket, boot, tmp_path):
+    """Its planned end would be forgotten, and its script does not run again."""
+    ended(boot(user_data(f"{bucket}/nothing-there", REGION, 0.5)))
+    subprocess.run([tmp_path / "per-boot" / "trajvit"], check=True)
+    assert boot.shutdowns() == ["-h +30", "-h now", "-h now"]
 
 
 def test_a_machine_whose_source_is_not_there_ends_all_the_same(cloud, bucket, boot):

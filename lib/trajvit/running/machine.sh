@@ -5,16 +5,22 @@
 # For trying it elsewhere:
 #   TRAJVIT_PYTHON    a Python that has all of requirements.txt: nothing is installed
 #   TRAJVIT_SHUTDOWN  what is called instead of shutdown(8)
+#   TRAJVIT_BOOTS     the folder of what runs at every boot
 #   TRAJVIT_HOME      where everything happens; a run continues only in the folder in which it began
 set -euo pipefail
 shutdown=${TRAJVIT_SHUTDOWN:-shutdown}
 home=${TRAJVIT_HOME:-/opt/trajvit}
+boots=${TRAJVIT_BOOTS:-/var/lib/cloud/scripts/per-boot}
 python=${TRAJVIT_PYTHON:-}
 export PLACE HOME=${HOME:-/root} # cloud-init sets no HOME
 
 # First of all, so that the machine ends whatever happens below. One that shuts itself down is terminated.
 trap '"$shutdown" -h now' EXIT
 "$shutdown" -h "+$MINUTES"
+# A reboot would forget that, and this script runs at the first boot alone: any other ends the machine.
+mkdir -p "$boots"
+printf '#!/bin/sh\nexec %s -h now\n' "$shutdown" >"$boots/trajvit"
+chmod +x "$boots/trajvit"
 
 thrice() { "$@" || { sleep 5 && "$@"; } || { sleep 20 && "$@"; }; } # the network and dnf's lock may take a moment
 

@@ -153,6 +153,7 @@ def request(kind: Kind, image: Image, role: str, script: str, tags: dict[str, st
         "UserData": script,
         "IamInstanceProfile": {"Name": role},
         "InstanceInitiatedShutdownBehavior": "terminate",
+        "MaintenanceOptions": {"AutoRecovery": "disabled"},  # which would be a reboot
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
         "BlockDeviceMappings": [{"DeviceName": image.root, "Ebs": disk}],
         "TagSpecifications": [{"ResourceType": what, "Tags": tagged} for what in ("instance", "volume")],

@@ -77,12 +77,11 @@ def test_what_could_not_be_sent_is_put_aside_not_deleted(cloud, bucket, notebook
 
 
 def test_a_lock_that_another_took_over_meanwhile_is_no_leave_to_send(bucket, cloud):
-    mine = Bucket(f"{bucket}/mine").lock("machine")
-    with mine:
-        mine.check()
+    with Bucket(f"{bucket}/mine").lock("machine") as check_lock:
+        check_lock()
         Bucket(f"{bucket}/mine").write("_lock/machine", b"another's")
         with pytest.raises(OSError, match="was taken over by another process"):
-            mine.check()
+            check_lock()
 
 
 def test_a_run_that_another_machine_is_at_is_left_alone(bucket, notebooks, parameters, capsys):

@@ -65,6 +65,20 @@ def test_a_training_in_a_bucket_goes_on_on_another_machine_and_ends_with_the_sam
     assert not any("/_lock/" in key or "/_tmp/" in key for key in there)
 
 
+def test_a_training_whose_lock_another_took_over_writes_no_more(server, tmp_path, monkeypatch):
+    """This machine slept, and another went on."""
+    data, place = trajvit.generate(out=tmp_path / "data", samples=16), "s3://trainings/taken"
+
+    def taken_over(*arguments):
+        Bucket(f"{place}/tokenizer").write("_lock/train", b'{"host": "elsewhere", "pid": 7, "token": "another"}')
+        return batch_rows(*arguments)
+
+    monkeypatch.setattr("trajvit.training.loop.batch_rows", taken_over)
+    with pytest.raises(OSError, match="was taken over by another process"):
+        train(Recipe(**TINY), data, place)
+    assert not any("checkpoints" in key for key in Bucket(place).sizes())
+
+
 def test_a_bucket_that_does_not_answer_is_no_damaged_checkpoint(server):
     from trajvit.training.checkpoints import load_newest, save_checkpoint
 

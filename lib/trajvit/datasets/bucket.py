@@ -6,7 +6,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property, lru_cache
@@ -133,7 +133,7 @@ class Bucket:
             with self.naming("", "listed"):
                 next(iter(self.store.list(chunk_size=1)), None)
         except OSError as error:
-            raise InputError(f"{error}: check the name, the credentials and AWS_ENDPOINT_URL") from None
+            raise InputError(f"{error}: check the name, the region, the credentials and AWS_ENDPOINT_URL") from None
 
     def lock(self, name: str) -> "BucketLock":
         return BucketLock(self, name)
@@ -170,9 +170,10 @@ class BucketLock:
         self._released = threading.Event()
         self._heart = threading.Thread(target=self._beat, name=f"lock of {bucket}", daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Callable[[], None]:
         self._tag = self._taken()
         self._heart.start()
+        return self._check
 
     def __exit__(self, *error) -> None:
         self._released.set()
@@ -181,7 +182,7 @@ class BucketLock:
             with suppress(OSError):  # it will count as abandoned soon
                 self.bucket.impatient().delete(self.key)
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise `OSError` where the lock was taken over, while this machine slept: what is there is another's now."""
         found = self._found(self.bucket)
         if found is None or self._token not in found[0]:
@@ -265,6 +266,8 @@ def _reason(error: Exception) -> str:
         ("InvalidAccessKeyId", "the access key is unknown: check the AWS credentials"),
         ("SignatureDoesNotMatch", "the secret key is wrong: check the AWS credentials"),
         ("AccessDenied", "access denied: these credentials may not do that"),
+        ("301", "the bucket is in another region: set AWS_DEFAULT_REGION"),
+        ("PermanentRedirect", "the bucket is in another region: set AWS_DEFAULT_REGION"),
         ("403", "access denied: these credentials may not do that"),
         ("error sending request", f"no answer from {_endpoint() or 'S3'}"),
     ):

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +54,11 @@ class Folder(Protocol):
     def impatient(self) -> "Folder":
         """The same place, asked with little patience: for what is soon said again, or can be done without."""
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
-        """A context in which nobody else holds the lock `name` here; raises `InputError` where somebody does."""
+    def lock(self, name: str) -> AbstractContextManager[Callable[[], None]]:
+        """A context in which nobody else holds the lock `name` here; raises `InputError` where somebody does.
+
+        What it gives raises `OSError` where the lock has been taken over since, while this machine slept.
+        """
 
     def naming(self, key: str, done: str) -> AbstractContextManager[None]:
         """A context that says of an error where it happened and what was `done` there, as an `OSError`."""
@@ -139,7 +142,7 @@ class Disk:
         return self
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
+    def lock(self, name: str) -> Iterator[Callable[[], None]]:
         """The kernel's own lock on `_lock/<name>`: it ends with the process that holds it, however that ends.
 
         Its holder clears away the temporary files of dead processes, first and last.
@@ -161,7 +164,7 @@ class Disk:
                 os.ftruncate(file.fileno(), 0)
                 os.write(file.fileno(), json.dumps(here()).encode())
             try:
-                yield
+                yield lambda: None  # the kernel gives it to nobody else
             finally:
                 with suppress(OSError):  # the disk may have vanished
                     self._clear_temporary()

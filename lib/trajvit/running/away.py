@@ -36,8 +36,8 @@ def _kept_in(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[
     where the last of it could not be sent.
     """
     bucket = Bucket(place)
-    mirror, lock = Mirror(bucket, folder), bucket.lock("machine")  # the lock of a rented machine: both may go on with a run
-    with lock:
+    mirror = Mirror(bucket, folder)
+    with bucket.lock("machine") as check_lock:  # the lock of a rented machine: both may go on with a run
         if INDEX in bucket.names():
             if (folder / UNSENT).exists():
                 aside = folder.rename(folder.with_name(f"{folder.name}-unsent-{int(time.time())}"))
@@ -49,7 +49,7 @@ def _kept_in(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[
 
         def send() -> None:
             (folder / UNSENT).touch()
-            lock.check()
+            check_lock()
             mirror.send()
             (folder / UNSENT).unlink()
 

@@ -68,12 +68,12 @@ def work(bucket: Bucket, out: Path, log: Path | None, commands: list[list[str]],
 
     Raises `Failed` and `Leaving`, when everything has been sent and told, and `InputError` where another machine is at it.
     """
-    mirror, lock = Mirror(bucket, out), bucket.lock("machine")
+    mirror = Mirror(bucket, out)
 
     def send(urgent: bool = False) -> None:
         """What has changed; a bucket that cannot be reached now is tried again in a minute, unless that is too late."""
         try:
-            lock.check()
+            check_lock()
             mirror.send()
             if log is not None:
                 bucket.send("machine.log", log)
@@ -82,7 +82,7 @@ def work(bucket: Bucket, out: Path, log: Path | None, commands: list[list[str]],
                 raise
             print(f"trajvit: {error}; tried again in {SEND_S:.0f} s", flush=True)
 
-    with lock:
+    with bucket.lock("machine") as check_lock:
         print(f"{bucket}: {mirror.bring()} files brought back", flush=True)
         done, total, _ = stand(out)
         with Telling(bucket.place.rpartition("/")[2], total, "notebooks", bucket, done=done, period_s=BEAT_S) as telling:

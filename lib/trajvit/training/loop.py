@@ -303,10 +303,10 @@ def fit(
         return Fitted(training.averaged(), history)
 
     with ExitStack() as stack:
-        telling = writer = journal = None
+        telling = writer = journal = check_lock = None
         if processes.number() == 0:
             folder.prepare([PLACE])
-            stack.enter_context(folder.lock("train"))
+            check_lock = stack.enter_context(folder.lock("train"))
             writer = stack.enter_context(events_in(folder, first))
             telling = stack.enter_context(Telling(f"train {name}", config.steps, "steps", folder, on_progress, done=first))
             journal = Journal(
@@ -328,6 +328,7 @@ def fit(
                 training.check()
                 state = {"step": done, "history": history} | training.state()
                 if telling:
+                    check_lock()
                     save_checkpoint(folder, done, state, identity)
                     keep_events(writer, folder)
             if stop:

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 import trajvit
-from trajvit.datasets.loading import to_video
+from trajvit.datasets.loading import load_clips, to_frames, to_video
 from trajvit.evaluation.baselines import balls_of
 from trajvit.evaluation.evaluation import Beside, evaluate
+from trajvit.evaluation.generation import score_generation
 from trajvit.evaluation.headlines import Headline, headlines, in_words
 from trajvit.evaluation.judge import JudgeConfig, train_judge
 from trajvit.evaluation.measure import Metric
 from trajvit.evaluation.oracle import oracle
+from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tokenizer import Tokenizer
 from trajvit.magvit.transformer import MaskedTransformer
@@ -52,8 +54,8 @@ class Fake(MAGVIT):
 class Copyist(Fake):
     """Shows clips of the training set, in order: of the family that was asked for, where one was."""
 
-    def __init__(self, training):
-        self.clips = to_video(training.frames)
+    def __init__(self, frames):
+        self.clips = to_video(frames)
         super().__init__(lambda count: self.clips[torch.arange(count) % len(self.clips)])
 
 
@@ -94,13 +96,15 @@ def verdicts(tmp_path_factory):
     train, clips = trajvit.generate(out=root / "train", samples=600), film(WORLD, 0, "test", 0, CLIPS)
     known = oracle(clips, WORLD, GIVEN)
     judge, cnn = (train_judge(JudgeConfig(steps=150, seed=seed), train, root / str(seed)) for seed in (0, 1))
-    beside = Beside(judge, {8: cnn}, balls_of(train), world=WORLD, known=known, bayes={4: certain(CLIPS), 8: certain(CLIPS)})
+    beside = Beside(
+        judge, [cnn], balls_of(load_clips(train)), world=WORLD, known=known, bayes={4: certain(CLIPS), 8: certain(CLIPS)}
+    )
     noise = torch.Generator().manual_seed(0)
     models = {
         "blank": Fake(lambda count: torch.zeros(count, 1, *WORLD.shape[:3])),
         "noise": Fake(lambda count: torch.rand(count, 1, *WORLD.shape[:3], generator=noise)),
         "nan": Fake(lambda count: torch.full((count, 1, *WORLD.shape[:3]), torch.nan)),
-        "copied training": Copyist(train.read()),
+        "copied training": Copyist(train.read().frames),
         "oracle": Knowing(clips, known),
     }
     return {name: evaluate(model, clips, beside, generated=CLIPS // 2, futures=100) for name, model in models.items()}
@@ -120,6 +124,16 @@ def test_what_makes_no_videos_loses_everywhere(verdicts, name):
     assert len(found) == 17  # no Fréchet distance: that takes more clips than the judge has features
     passed = {row for row, verdict in found.items() if not verdict.startswith("no better than")}
     assert passed == {("generate", "near copies of training clips")}, found  # it copies nothing, that is true
+
+
+def test_copies_of_mirrored_and_moved_clips_are_caught_where_the_model_learnt_from_such(verdicts, tmp_path):
+    train, clips = trajvit.generate(out=tmp_path / "train", samples=64), film(WORLD, 0, "test", 0, CLIPS)
+    recipe, judge = Recipe(mirrored=True, shifts=1), VideoClassifier(1, (8, 32, 32), 4)
+    views = recipe.learnt(load_clips(train))
+    copyist = Copyist(to_frames(views.videos()))
+    for learnt, least, most in ((views, 1, 1), (load_clips(train), 0.2, 0.7)):
+        made = score_generation(copyist, judge, clips, 64, learnt=balls_of(learnt))
+        assert least <= made.metrics["near_copies"].value <= most
 
 
 def test_copied_training_clips_are_lawful_and_are_caught(verdicts):

@@ -36,10 +36,10 @@ def test_a_checkpoint_of_other_clips_is_refused_before_any_work(yaml_file, tmp_p
 
 
 def test_rivals_learn_from_the_clips_that_the_checkpoint_learnt_from(checkpoint):
-    name, model, clips = evaluated(Parameters(checkpoint=checkpoint, samples=20, data_dir="own", ladder=(16,)))
+    name, model, _, clips = evaluated(Parameters(checkpoint=checkpoint, samples=20, data_dir="own"))
     assert name == checkpoint and len(clips) == 12 and clips.config.seed == 3
     assert model.config.tokenizer.base_channels == 16
-    *_, other = evaluated(Parameters(checkpoint=checkpoint, variety="varied", samples=20, data_dir="own", ladder=(16,)))
+    *_, other = evaluated(Parameters(checkpoint=checkpoint, variety="varied", samples=20, data_dir="own"))
     assert len(other) == 20, "of another world they would be no rivals"
 
 
@@ -52,7 +52,15 @@ def test_an_evaluation_tells_how_the_checkpoint_was_trained():
 
 def test_rivals_on_a_checkpoints_clips_stand_beside_the_judge_of_the_run(checkpoint):
     steps = {"judge_steps": 1, "rival_steps": 1, "pixel_steps": 0, "autoregressive_steps": 0}
-    p = Parameters(checkpoint=checkpoint, samples=20, eval_samples=8, data_dir="own", run_dir="run", ladder=(16,), **steps)
+    p = Parameters(checkpoint=checkpoint, samples=20, eval_samples=8, data_dir="own", run_dir="run", **steps)
     independent_judge(p, make_data(p, "train"))  # as notebook 02 does
-    _, model, clips = evaluated(p)
-    assert stand_beside(p, model, clips, make_data(p, "test")).predictors["perceptron"]
+    _, model, recipe, clips = evaluated(p)
+    assert stand_beside(p, model, recipe, clips, make_data(p, "test")).predictors["perceptron"]
+
+
+def test_a_damaged_manifest_of_a_checkpoint_is_told_in_one_line(checkpoint, tmp_path, capsys):
+    for content in ("{", "[]"):
+        (tmp_path / "model" / "training.json").write_text(content)
+        assert main(["evaluate", checkpoint, "--out", str(tmp_path / "out")]) == 2
+        said = capsys.readouterr().err
+        assert "training.json" in said and said.count("\n") == 1 and not (tmp_path / "out").exists()

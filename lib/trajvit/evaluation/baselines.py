@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 
+from trajvit.datasets.loading import TrainingClips, load_clips, to_frames
 from trajvit.datasets.store import Dataset
 from trajvit.metrics.centres import Balls, ball_centres, find_balls
 from trajvit.metrics.neighbours import nearest
@@ -27,7 +29,7 @@ CentrePredictor = Callable[[UInt8[np.ndarray, "N T H W C"], int], Float[np.ndarr
 # bias), and the standard deviation of a parameter spread evenly over its range, in ranges.
 FOUND_PX, FOUND_RADIUS_PX = 0.02, 0.016
 EVEN = 12**-0.5
-CHUNK = 4096
+CHUNK = 1024
 
 
 def blank(frames: Frames) -> Frames:
@@ -114,7 +116,7 @@ class NearestNeighbour:
     @classmethod
     def of(cls, dataset: Dataset, samples: int | None = None) -> "NearestNeighbour":
         """The neighbours in the first `samples` clips of a dataset, or in all."""
-        found = balls_of(dataset, samples).centres
+        found = balls_of(load_clips(dataset, samples)).centres
         return cls(found, dataset.array("pixels", 0, len(found)))
 
     def __call__(self, frames: UInt8[np.ndarray, "N T H W C"], given: int) -> Float[np.ndarray, "N T 2"]:
@@ -126,8 +128,7 @@ class NearestNeighbour:
         return continued(centres, self.pixels[row, given:] - known_last[row] + last, frames)
 
 
-def balls_of(dataset: Dataset, samples: int | None = None) -> Balls:
-    """The balls found in the first `samples` clips of a dataset, or in all, a few thousand clips in memory at a time."""
-    count = len(dataset) if samples is None else samples
-    parts = [find_balls(dataset.array("frames", at, min(at + CHUNK, count))) for at in range(0, count, CHUNK)]
+def balls_of(clips: TrainingClips) -> Balls:
+    """The balls found in all clips, a thousand of them in memory at a time."""
+    parts = [find_balls(to_frames(clips.videos(rows))) for rows in torch.arange(len(clips)).split(CHUNK)]
     return Balls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("centres", "radius", "count")))

@@ -1,6 +1,6 @@
 """The whole evaluation of a model, in one call: all eleven tasks, beside what others reach and what can be reached."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trajvit.evaluation.baselines import CentrePredictor
@@ -30,14 +30,14 @@ from trajvit.worlds.film import Clips
 class Beside:
     """What a model is held against.
 
-    The judge of what it generates, other 3-D CNNs as its rivals in classification, by the number of first frames that they
-    see, rivals in prediction and generation, and the balls of the training clips. Where the world is known: the world itself,
+    The judge of what it generates, other 3-D CNNs as its rivals in classification, rivals in prediction and generation, and
+    the balls of the clips that it learnt from, in all their views. Where the world is known: the world itself,
     what the oracle knows of the clips from the first half of their frames, and how often it names their family, by frames seen.
     """
 
     judge: VideoClassifier
-    cnns: Mapping[int, VideoClassifier]
-    training: Balls
+    cnns: Sequence[VideoClassifier]
+    learnt: Balls
     predictors: Mapping[str, CentrePredictor] = field(default_factory=lambda: TRIVIAL)
     generators: Mapping[str, Generator] = field(default_factory=dict)
     world: WorldConfig | None = None
@@ -75,7 +75,7 @@ def evaluate(model: MAGVIT, clips: Clips, beside: Beside, generated: int, future
         prediction=prediction,
         futures=score_futures(model, clips, prediction, futures, beside.known, seed),
         generation=score_generation(
-            model, beside.judge, clips, generated, seed, world=beside.world, training=beside.training, rivals=beside.generators
+            model, beside.judge, clips, generated, seed, world=beside.world, learnt=beside.learnt, rivals=beside.generators
         ),
         tasks=score_tasks(model, clips, prediction.metrics["centre_error_px"].limit),
     )

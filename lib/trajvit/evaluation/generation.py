@@ -46,15 +46,15 @@ def score_generation(
     seed: int = 0,
     decoding: DecodingConfig = SAMPLING,
     world: WorldConfig | None = None,
-    training: Balls | None = None,
+    learnt: Balls | None = None,
     rivals: Mapping[str, Generator] | None = None,
 ) -> Generation:
     """Generate `samples` clips, every class in turn, and hold them against the real `clips`, in the same order of classes.
 
     The judge is the independent 3-D CNN: what it says of real clips is the limit of what it can say of others, and its
-    last layer's features are the space of all distances. With `world` the laws are tested, with `training`, the balls of
-    the training clips, whether they were copied. `rivals` generate beside it. Distances that need more samples than there
-    are, are left out.
+    last layer's features are the space of all distances. With `world` the laws are tested, with `learnt`, the balls of
+    the clips that it learnt from, whether they were copied. `rivals` generate beside it. Distances that need more samples than
+    there are, are left out.
     """
     labels = np.arange(samples) % len(NAMES)
     frames = to_frames(model.generate(torch.from_numpy(labels), seed, decoding))
@@ -69,8 +69,8 @@ def score_generation(
         )
         metrics["law_residual_px"] = Metric.mean(laws.residual, "px", {}, float(real.residual.mean()))
     metrics |= _distances(judge, clips, frames, others)
-    if training is not None:
-        metrics["near_copies"] = _near_copies(find_balls(frames), find_balls(clips.frames), training)
+    if learnt is not None:
+        metrics["near_copies"] = _near_copies(find_balls(frames), find_balls(clips.frames), learnt)
     return Generation(metrics, frames, labels, laws)
 
 
@@ -102,7 +102,7 @@ def _distances(judge: VideoClassifier, clips: Clips, frames: Frames, others: Map
         if samples >= needed:
             found = beside_floor(distance, made, real)
             baselines = {rival: beside_floor(distance, features, real).value for rival, features in rivals.items()}
-            unit = f"of {found.samples} clips"
+            unit = f"at n = {found.samples}"
             metrics[name] = Metric(value=found.value, unit=unit, baselines=baselines, limit=found.floor)
     if samples > NEIGHBOURS:
         reference, rest = real[:samples], real[samples : 2 * samples]
@@ -120,10 +120,10 @@ def _distances(judge: VideoClassifier, clips: Clips, frames: Frames, others: Map
     return metrics
 
 
-def _near_copies(made: Balls, held_out: Balls, training: Balls) -> Metric:
-    """The share of generated clips that are nearer to a training clip than all but 1 % of the real clips are, by the
+def _near_copies(made: Balls, held_out: Balls, learnt: Balls) -> Metric:
+    """The share of generated clips that are nearer to a clip that was learnt from than all but 1 % of the real clips are, by the
     places and sizes of the ball in all frames."""
-    found = memorization(*(_path(balls) for balls in (made, held_out, training)))
+    found = memorization(*(_path(balls) for balls in (made, held_out, learnt)))
     return Metric.mean(found.closer.astype(float), "share", {"copies": 1.0}, CLOSE_PERCENTILE / 100)
 
 

@@ -80,9 +80,7 @@ def score_rung(model: MAGVIT, judge: VideoClassifier, clips: Clips, plan: Plan, 
     metrics = {
         HEADLINE: prediction.metrics["centre_error_px"],
         "reconstruction_centre_error_px": reconstruction.metrics["centre_error_px"],
-        "classification_accuracy": score_classification(model, {clips.frames.shape[1]: judge}, clips, limits.bayes).metrics[
-            "accuracy"
-        ],
+        "classification_accuracy": score_classification(model, [judge], clips, limits.bayes).metrics["accuracy"],
     }
     errors = {
         HEADLINE: prediction.error_px["magvit"][:, prediction.given :].mean(1),

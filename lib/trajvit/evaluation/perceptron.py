@@ -114,7 +114,7 @@ def train_perceptron(
     objective = _Foretelling(
         PathPerceptron(given, frames - given, config.width),
         clips,
-        balls_of(dataset, len(clips)),
+        balls_of(clips),
         dataset.array("pixels", 0, len(clips)),
     )
     settings = FitConfig(

@@ -1,6 +1,6 @@
 """What MAGVIT can do with a clip that it has not seen: rebuild it, name its family, tell how it goes on, fill it in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,21 +82,21 @@ class Classification:
 
 
 def score_classification(
-    model: MAGVIT, cnns: Mapping[int, VideoClassifier], clips: Clips, bayes: Mapping[int, Metric] | None = None
+    model: MAGVIT, cnns: Sequence[VideoClassifier], clips: Clips, bayes: Mapping[int, Metric] | None = None
 ) -> Classification:
-    """Name the family of every clip, whole and from its first frames, beside chance and `cnns`, the 3-D CNNs on pixels, by
-    the number of first frames that they see; one sees whole clips.
+    """Name the family of every clip, whole and from its first frames, beside chance and `cnns`, the 3-D CNNs on pixels,
+    each from as many frames as it sees; one sees whole clips.
 
     `bayes` is how often the oracle names it after k frames.
     """
     video, label, bayes = to_video(clips.frames), clips.label.astype(np.int64), bayes or {}
     whole, stride = clips.frames.shape[1], model.config.tokenizer.stride[0]
     sure = {given: model.class_probabilities(video, given).cpu().numpy() for given in range(stride, whole + 1, stride)}
-    cnn_sure = {given: cnn.probabilities(video[:, :, :given]).numpy() for given, cnn in cnns.items()}
+    cnn_sure = {cnn.frames: cnn.probabilities(video[:, :, : cnn.frames]).numpy() for cnn in cnns}
     calibration, cnn_calibration = reliability(sure[whole], label), reliability(cnn_sure[whole], label)
     accuracy = {}
     for given, probabilities in sure.items():
-        baselines = {"chance": 1 / len(NAMES)} | ({"cnn_on_pixels": _right(cnn_sure[given], label)} if given in cnns else {})
+        baselines = {"chance": 1 / len(NAMES)} | ({"cnn_on_pixels": _right(cnn_sure[given], label)} if given in cnn_sure else {})
         limit = bayes[given].value if given in bayes else None
         accuracy[given] = Metric.mean(_right(probabilities, label), "share", baselines, limit, more_is_better=True)
     metrics = {"accuracy": accuracy[whole]}

@@ -13,11 +13,15 @@ CHUNK = 256
 
 
 class VideoClassifier(nn.Module):
-    """Strided 3-D convolutions, then a linear layer on all that is left, so that where things happen counts."""
+    """Strided 3-D convolutions, then a linear layer on all that is left, so that where things happen counts.
+
+    It sees clips of (`frames`, height, width), `clip`.
+    """
 
     def __init__(self, channels: int, clip: tuple[int, int, int], classes: int):
         super().__init__()
         widths, layers = (channels, 16, 32, 64, 64), []
+        self.frames = clip[0]
         frames, height, width = clip
         for before, after in itertools.pairwise(widths):
             stride = (2 if frames > 2 else 1, 2, 2)

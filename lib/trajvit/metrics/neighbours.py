@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Int
 
-PIECE = 512
+PIECE = 128
 
 
 def nearest(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trajvit.datasets.folders import open_folder
 from trajvit.datasets.generator import generate, plan
+from trajvit.datasets.loading import load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset, ImportedConfig, open_dataset, read_config
 from trajvit.evaluation.autoregressive import AutoregressiveConfig, train_autoregressive
@@ -32,11 +33,14 @@ from trajvit.magvit.tasks import given_frames
 from trajvit.metrics.centres import Balls
 from trajvit.running.launching import train_in_processes
 from trajvit.running.parameters import PUBLISHED, Parameters
-from trajvit.running.places import place
+from trajvit.running.places import is_bucket, place
 from trajvit.settings import InputError
 from trajvit.training.recipe import Recipe, Trained, train
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.streams import SPLITS
+
+# What to do about a checkpoint's training.json that cannot be used.
+RESTORE = "restore it, or remove it to evaluate on the clips that the parameters name"
 
 
 def make_data(parameters: Parameters, split: str, on_progress: Listener = silent) -> Dataset:
@@ -110,17 +114,18 @@ def train_magvit(
     return train(parameters.recipe(), dataset, out, on_progress=on_progress)
 
 
-def evaluated(parameters: Parameters, on_progress: Listener = silent) -> tuple[str, MAGVIT, Dataset]:
-    """The MAGVIT of `checkpoint` with its name, which is empty for the run's own, and the clips it was trained on, for its
-    rivals to be trained on too.
+def evaluated(parameters: Parameters, on_progress: Listener = silent) -> tuple[str, MAGVIT, Recipe, Dataset]:
+    """The MAGVIT of `checkpoint` with its name, which is empty for the run's own, its recipe, and the clips it was trained on,
+    for its rivals to be trained on too.
 
     Where a checkpoint does not say which clips those were, or they are of another world than the run's, they are the run's.
     """
     name = chosen_checkpoint(parameters)
     dataset = make_data(learnt_from(parameters, name), "train", on_progress)
     if not name:
-        return name, train_magvit(parameters, dataset, on_progress=on_progress).model, dataset
-    return name, MAGVIT.from_pretrained(place(located(name))), dataset
+        return name, train_magvit(parameters, dataset, on_progress=on_progress).model, parameters.recipe(), dataset
+    recipe = Recipe(**parameters.recipe().model_dump() | _recipe_told(name))
+    return name, MAGVIT.from_pretrained(_home(name)), recipe, dataset
 
 
 def learnt_from(parameters: Parameters, name: str) -> Parameters:
@@ -148,25 +153,44 @@ def described(checkpoint: str) -> list[str]:
     `training.json` says which, or, where there is none, its config the format alone. Raises `InputError` for what is no
     checkpoint."""
     clips = _training_clips(checkpoint)
-    recipe = {name: value for name, value in _training(checkpoint).get("recipe", {}).items() if name in Recipe.model_fields}
-    changes = recipe | {"checkpoint": checkpoint} | clips | {"data_dir": _evaluation_data(clips)}
+    changes = _recipe_told(checkpoint) | {"checkpoint": checkpoint} | clips | {"data_dir": _evaluation_data(clips)}
     return [f"{name}={json.dumps(value)}" for name, value in changes.items()]
 
 
 def _training_clips(checkpoint: str) -> dict[str, str | int]:
     """The parameters of the clips that a checkpoint was trained on, as far as it tells. Raises `InputError`."""
-    shape = MAGVIT.from_pretrained(place(located(checkpoint))).config.tokenizer
+    shape = MAGVIT.from_pretrained(_home(checkpoint)).config.tokenizer
     clips = {"format": "x".join(map(str, (*shape.clip, shape.channels)))}
     data = _training(checkpoint).get("data", {})
     if data.get("kind") == "filmed":
-        clips |= {"variety": data["world"]["variety"], "seed": data["seed"], "samples": data["samples"]}
+        try:
+            clips |= {"variety": data["world"]["variety"], "seed": data["seed"], "samples": data["samples"]}
+        except (KeyError, TypeError):
+            raise InputError(f"{_home(checkpoint)}/training.json does not tell its clips: {RESTORE}") from None
     return clips
 
 
+def _home(checkpoint: str) -> str:
+    """Where a checkpoint lies: a folder, below the repository unless absolute, or a place in a bucket."""
+    where = str(located(checkpoint))
+    return where if is_bucket(where) else str(place(where))
+
+
+def _recipe_told(checkpoint: str) -> dict:
+    """What a checkpoint tells of its recipe, by the names that there are now."""
+    return {name: value for name, value in _training(checkpoint).get("recipe", {}).items() if name in Recipe.model_fields}
+
+
 def _training(checkpoint: str) -> dict:
-    """What a checkpoint tells of its training, in `training.json`; nothing where there is none."""
-    manifest = place(located(checkpoint)) / "training.json"
-    return json.loads(manifest.read_text()) if manifest.exists() else {}
+    """What a checkpoint tells of its training, in `training.json`; nothing where there is none. Raises `InputError` for a
+    damaged one."""
+    try:
+        told = json.loads(open_folder(_home(checkpoint)).read("training.json") or b"{}")
+    except ValueError as error:
+        raise InputError(f"{_home(checkpoint)}/training.json cannot be read ({error}): {RESTORE}") from None
+    if not isinstance(told, dict):
+        raise InputError(f"{_home(checkpoint)}/training.json does not tell of a training: {RESTORE}")
+    return told
 
 
 def _evaluation_data(clips: dict[str, str | int]) -> str:
@@ -180,23 +204,25 @@ def independent_judge(parameters: Parameters, dataset: Dataset, on_progress: Lis
     return train_judge(config, dataset, parameters.run / "judge", on_progress=on_progress)
 
 
-def stand_beside(parameters: Parameters, model: MAGVIT, train: Dataset, test: Dataset, on_progress: Listener = silent) -> Beside:
-    """What `model` is held against on the clips of `test`: rivals, trained on `train` as it was, and what can be known of
-    the clips, where their world is known."""
+def stand_beside(
+    parameters: Parameters, model: MAGVIT, recipe: Recipe, train: Dataset, test: Dataset, on_progress: Listener = silent
+) -> Beside:
+    """What `model` is held against on the clips of `test`: rivals, trained on `train`, whose clips it learnt by `recipe`, and
+    what can be known of the clips, where their world is known."""
     if str(train.root) != str(parameters.data("train")):  # other clips than those of the run, and of notebook 02's judge
         parameters = parameters.model_copy(update={"run_dir": f"{parameters.run_dir}/rivals"})
-    run, world, clips, training = parameters.run, known_world(test), test.read(), balls_of(train)
+    run, world, clips, learnt = parameters.run, known_world(test), test.read(), load_clips(train)
     # Other CNNs than the judge, from another seed.
     config, whole = JudgeConfig(steps=parameters.judge_steps, seed=parameters.seed + 1), train.config.world.frames
-    cnns = {
-        given: train_judge(config, train, run / f"pixel_classifier_{given}", on_progress, given)
+    cnns = [
+        train_judge(config, train, run / f"pixel_classifier_{given}", on_progress, given)
         for given in (whole, given_frames(whole))
-    }
+    ]
     return Beside(
         judge=independent_judge(parameters, train, on_progress),
         cnns=cnns,
-        training=training,
-        predictors=_predictors(parameters, train, training, on_progress),
+        learnt=balls_of(recipe.learnt(learnt)),
+        predictors=_predictors(parameters, train, balls_of(learnt), on_progress),
         generators=_generators(parameters, model, train, on_progress),
         world=world,
         known=world and oracle(clips, world, given_frames(world.frames), cache=run / "oracle"),

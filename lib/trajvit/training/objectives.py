@@ -40,7 +40,7 @@ def light_centres(video: Video) -> Float[Tensor, "B T 2"]:
 
 
 class LightReader(nn.Module):
-    """Reads the centres of light of a time slice's frames off its positions: a linear layer, averaged over them.
+    """Reads the centres of light of a time slice's frames off its positions: a linear layer, summed over them.
 
     What it costs to be wrong makes position easy to read, in the tokenizer's codes as in the transformer's features. The
     target is computed from the pixels; no label is used.

@@ -119,6 +119,14 @@ class Recipe(Settings):
         """How many views of each clip the transformer learns from."""
         return (1 + self.mirrored) * (1 + self.shifts)
 
+    def learnt(self, clips: TrainingClips) -> TrainingClips:
+        """What the transformer learns from: `clips`, with their mirror images and moved copies where the recipe asks for them."""
+        learnt = WithMirrored(clips) if self.mirrored else clips
+        if self.shifts:
+            movable = torch.tensor([label for label, family in enumerate(FAMILIES) if family.movable])
+            learnt = WithShifted(learnt, self.shifts, self.seed, movable)
+        return learnt
+
     def check_shares(self, among: int) -> None:
         """Raise `InputError` unless each stage's batch divides among so many processes."""
         for name in ("tokenizer_batch", "transformer_batch"):
@@ -250,15 +258,10 @@ def train_transformer(
 ) -> Fitted:
     """The second stage, on the tokens of the first; looked at on `val`, where there are such clips."""
     torch.manual_seed(recipe.seed)
-    learnt = WithMirrored(clips) if recipe.mirrored else clips
-    if recipe.shifts:
-        movable = torch.tensor([label for label, family in enumerate(FAMILIES) if family.movable])
-        learnt = WithShifted(learnt, recipe.shifts, recipe.seed, movable)
+    learnt, model = recipe.learnt(clips), MaskedTransformer(config)
     return fit(
         "transformer",
-        MaskedModelling(
-            MaskedTransformer(config), tokenizer, learnt, recipe.loss_parts, recipe.transformer_light, 1 + recipe.shifts
-        ),
+        MaskedModelling(model, tokenizer, learnt, recipe.loss_parts, recipe.transformer_light, 1 + recipe.shifts),
         recipe.fit(recipe.transformer_steps, recipe.transformer_batch, recipe.learning_rate),
         {"data": data, "recipe": recipe.of_model(), "transformer": config.model_dump(mode="json")},
         f"{root}/transformer",

@@ -97,6 +97,7 @@ def test_samples_that_are_too_sure_cover_too_little_and_too_wide_ones_too_much()
     sure, wide = sample_coverage(0.2 * drawn, truth), sample_coverage(5 * drawn, truth)
     assert sure.covered[4] < 0.2 and sure.ranks[-1] > 0.5 * sure.ranks.sum()
     assert wide.covered[4] > 0.8
+    assert sure.ci95[0] <= sure.error <= sure.ci95[1] and sure.ci95[0] > sample_coverage(drawn, truth).ci95[1]
     copies = sample_coverage(np.repeat(truth[:, None], 10, axis=1), truth)
     assert copies.error < 0.03  # all alike: the truth's rank is drawn by lot
     with pytest.raises(InputError, match="two at least"):

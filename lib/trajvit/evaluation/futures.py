@@ -62,7 +62,11 @@ def score_futures(
         f"best_of_{SAMPLES}_px": beside_one_answer(np.min),
         f"mean_of_{SAMPLES}_px": beside_one_answer(np.mean),
         "coverage_error": Metric(
-            value=off["magvit"], unit="share", baselines={"one_answer": off["one_answer"]}, limit=off.get("oracle")
+            value=off["magvit"],
+            unit="share",
+            ci95=coverage["magvit"].ci95,
+            baselines={"one_answer": off["one_answer"]},
+            limit=off.get("oracle"),
         ),
     }
     return Futures(metrics, centres, coverage)

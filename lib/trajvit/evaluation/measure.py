@@ -17,7 +17,8 @@ class Metric(Settings):
     """One measured figure: an error, or, where `more_is_better`, a merit.
 
     `baselines` are what others reach on the same clips; `differences` the 95 % intervals of this figure less theirs, paired
-    by clip, where theirs are known clip by clip. `limit` is the best that could be reached, None where it is not known.
+    by clip, where theirs are known clip by clip. `limit` is what perfect knowledge of the world reaches on the
+    same clips, None where that is not known.
     """
 
     value: float
@@ -60,8 +61,8 @@ class Metric(Settings):
 
     @property
     def of_limit(self) -> float | None:
-        """How many times the limit this figure is; None where that has no meaning."""
-        return self.value / self.limit if self.limit else None
+        """How many times the limit this figure is; None where that has no meaning, as for a share."""
+        return self.value / self.limit if self.limit and self.unit != "share" else None
 
     def __str__(self) -> str:
         interval = f" [{self.ci95[0]:.4g}, {self.ci95[1]:.4g}]" if self.ci95 else ""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from trajvit.metrics.intervals import resampled_means
 from trajvit.settings import InputError
 
 BINS = 15
@@ -52,13 +53,15 @@ class Coverage:
 
     `level` (S+1,) are the shares that regions of growing size should cover, `covered` (S+1,) the shares that they do;
     `ranks` (S+1,) is how often the truth was the first, second, ... most central of the S samples and itself: even for
-    a calibrated model, heavy at the end for one that is too sure. `error` is the mean of |covered - level|.
+    a calibrated model, heavy at the end for one that is too sure. `error` is the mean of |covered - level|, `ci95` its 95 %
+    percentile bootstrap interval over the N predictions; a calibrated model's lies above zero, as its error does.
     """
 
     level: Float[np.ndarray, " ranks"]
     covered: Float[np.ndarray, " ranks"]
     ranks: Int[np.ndarray, " ranks"]
     error: float
+    ci95: tuple[float, float]
 
 
 def sample_coverage(samples: Float[np.ndarray, "N S T D"], truth: Float[np.ndarray, "N T D"], seed: int = 0) -> Coverage:
@@ -76,7 +79,14 @@ def sample_coverage(samples: Float[np.ndarray, "N S T D"], truth: Float[np.ndarr
     tie = np.random.Generator(np.random.Philox(key=seed)).random(apart.shape)  # (N, S+1, T)
     before = (apart < apart[:, :1]) | ((apart == apart[:, :1]) & (tie < tie[:, :1]))
     rank = before[:, 1:].sum(axis=1)  # (N, T), 0 for the most central
-    ranks = np.bincount(rank.ravel(), minlength=pool.shape[1])
+    held = (rank[:, :, None] == np.arange(pool.shape[1])).sum(axis=1)  # (N, S+1), in how many frames the truth had each rank
     level = np.arange(1, pool.shape[1] + 1) / pool.shape[1]
-    covered = ranks.cumsum() / ranks.sum()
-    return Coverage(level, covered, ranks, float(np.abs(covered - level).mean()))
+
+    share = held / rank.shape[1]
+    covered = share.mean(axis=0).cumsum()
+    low, high = np.percentile(_off(resampled_means(share.T, seed).cumsum(axis=1), level), [2.5, 97.5])
+    return Coverage(level, covered, held.sum(axis=0), float(_off(covered[None], level)[0]), (float(low), float(high)))
+
+
+def _off(covered: Float[np.ndarray, "R ranks"], level: Float[np.ndarray, " ranks"]) -> Float[np.ndarray, " R"]:
+    return np.abs(covered - level).mean(axis=1)

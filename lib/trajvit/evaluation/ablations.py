@@ -141,10 +141,13 @@ class Laboratory:
         folder = Path(located(PUBLISHED[self.dataset.config.world.variety]))
         published, weights = MAGVIT.from_pretrained(folder), sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         for variation in DECODINGS:
-            score = partial(self._of_decoding, published, seed, **variation.decoding)
-            yield variation, self._once(seed, variation, score, weights=weights)
+            sampling = DecodingConfig(**variation.decoding)
+            score = partial(self._of_decoding, published, seed, sampling)
+            yield variation, self._once(seed, variation, score, weights=weights, sampling=sampling.model_dump(mode="json"))
 
-    def _once(self, seed: int, variation: Variation, score: Callable[[], dict[str, float]], **more: str) -> dict[str, float]:
+    def _once(
+        self, seed: int, variation: Variation, score: Callable[[], dict[str, float]], **more: str | dict
+    ) -> dict[str, float]:
         """A variation's scores, kept in its folder with what they were made on."""
         path = self._folder(seed, variation) / "scores.json"
         made_on = {"budget": self.budget.model_dump(mode="json"), "data": self._data(), "clips": len(self.held_out.label)} | more
@@ -187,15 +190,12 @@ class Laboratory:
     def _of_model(self, model: MAGVIT) -> dict[str, float]:
         return {
             "prediction_px": score_prediction(model, self.held_out).metrics["centre_error_px"].value,
-            "accuracy": score_classification(model, {self.held_out.frames.shape[1]: self.judge}, self.held_out)
-            .metrics["accuracy"]
-            .value,
+            "accuracy": score_classification(model, [self.judge], self.held_out).metrics["accuracy"].value,
         }
 
-    def _of_decoding(self, model: MAGVIT, seed: int, sampler: str, steps: int) -> dict[str, float]:
+    def _of_decoding(self, model: MAGVIT, seed: int, sampling: DecodingConfig) -> dict[str, float]:
         """Prediction draws nothing and is the same for all seeds."""
-        greedy = DecodingConfig(**GREEDY.model_dump() | {"sampler": sampler, "steps": steps})
-        sampling = DecodingConfig(sampler=sampler, steps=steps)
+        greedy = DecodingConfig(**GREEDY.model_dump() | {"sampler": sampling.sampler, "steps": sampling.steps})
         world, count = self.dataset.config.world, self.budget.generated
         generation = score_generation(model, self.judge, self.held_out, count, seed, decoding=sampling, world=world).metrics
         return {

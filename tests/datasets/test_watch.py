@@ -4,6 +4,7 @@ import pty
 import signal
 import socket
 import subprocess
+import termios
 import time
 
 import pytest
@@ -147,6 +148,7 @@ def test_on_a_terminal_the_newest_is_shown_in_place(quick_path):
     process = start("generate", "--out", root, *LARGE)
     wait_until(lambda: (root / "PROGRESS.json").exists(), what="a report")
     terminal, screen = pty.openpty()
+    termios.tcsetwinsize(screen, (24, 40))
     watcher = subprocess.Popen([*COMMAND, "watch", root], stdout=screen)
     os.close(screen)
     shown = b""
@@ -157,3 +159,5 @@ def test_on_a_terminal_the_newest_is_shown_in_place(quick_path):
             break
     assert watcher.wait() == 0 and end(process)[0] == 0
     assert shown.count(b"\n") == shown.count(b"\x1b[1A\x1b[J") + 1 and b"done, 10000/10000" in shown
+    *under_way, _ = shown.replace(b"\x1b[1A\x1b[J", b"").split(b"\r\n")[:-1]
+    assert not [line for line in under_way if len(line) >= 40], "one that wraps would take two rows"

@@ -172,7 +172,9 @@ def watch(folder: Folder, period_s: float = 1.0) -> Iterator[list[Sighting]]:
     while True:
         sightings = looking.sightings()
         if not sightings:
-            raise InputError(f"no progress is reported in {folder} (no PROGRESS.json): name the folder that a run writes to")
+            below = sorted(key.rpartition("/")[0] for key in folder.sizes() if key.endswith("/PROGRESS.json"))
+            told = f"one of {', '.join(below)} in it" if below else "the folder that a run writes to"
+            raise InputError(f"no progress is reported in {folder} itself (no PROGRESS.json): name {told}")
         yield sightings
         if all(found.progress.state != "running" for found in sightings):
             return

@@ -1,5 +1,6 @@
 """Work told in lines on the terminal."""
 
+import os
 import sys
 import time
 
@@ -26,7 +27,7 @@ class Lines:
 
 
 class Latest:
-    """Prints what was seen of progress files: on a terminal always the newest in place, else now and then a line."""
+    """Prints what was seen of progress files: on a terminal always the newest in place, a row each, else now and then a line."""
 
     def __init__(self):
         self.last, self.height = -LINE_EVERY_S, 0
@@ -39,4 +40,6 @@ class Latest:
         self.last = time.monotonic()
         above = f"\x1b[{self.height}A\x1b[J" if in_place and self.height else ""
         self.height = len(sightings)
-        print(above + "\n".join(map(str, sightings)), flush=True)
+        # A line that wraps would take more rows than are cleared.
+        width = os.get_terminal_size(sys.stdout.fileno()).columns - 1 if in_place and not ended else None
+        print(above + "\n".join(str(found)[:width] for found in sightings), flush=True)

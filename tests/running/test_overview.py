@@ -61,6 +61,9 @@ def test_two_runs_are_compared_and_only_clear_differences_are_called_so(tmp_path
     assert "learning_rate" in differs and "0.001" in differs and "transformer_steps" not in differs
     assert main(["compare", str(b), str(a), "--out", str(page)]) == 0 and ">worse</span>" in page.read_text()
     assert main(["compare", str(a), str(c), "--out", str(page)]) == 0 and "no clear difference" in page.read_text()
+    other = made(tmp_path / "other", 1.0, (0.9, 1.1), variety="varied")
+    assert main(["compare", str(a), str(other), "--out", str(page)]) == 0 and "better in 0 and worse in 0" in page.read_text()
+    assert "other clips" in capsys.readouterr().out
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path, capsys):

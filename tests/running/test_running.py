@@ -40,6 +40,7 @@ def test_changes_win_over_the_file_and_the_file_over_defaults(yaml_file):
         (["format=tiny"], "format 'tiny' is unknown"),
         (["ladder=[16, 8]"], "must rise"),
         (["ladder=[16, 6400]"], "climbs above samples"),
+        (["data_dir=s3://bucket/data"], "is in a bucket: a run keeps its clips on the disk"),
         (["mirrored=true"], "mirrored = True was asked for the textbook world"),
         (["format=6x32x32x1"], "of which 3 are given to be continued"),
         (["format=4x32x32x1"], "take at least 6 frames"),
@@ -62,8 +63,18 @@ def test_a_missing_or_senseless_file_is_refused(tmp_path, capsys):
     assert main(["run", str(tmp_path / "none.yaml")]) == 2
     (tmp_path / "list.yaml").write_text("[1, 2]")
     assert main(["run", str(tmp_path / "list.yaml")]) == 2
+    for content, says in ((b"seed: \xff", "is not YAML"), (b"on: 3", "names a parameter True")):
+        capsys.readouterr()
+        (tmp_path / "odd.yaml").write_bytes(content)
+        assert main(["run", str(tmp_path / "odd.yaml")]) == 2
+        said = capsys.readouterr().err
+        assert says in said and said.count("\n") == 1
     assert main(["run", str(PARAMS[0]), "--only", "07"]) == 2
     assert "there are 01_generate_data" in capsys.readouterr().err
+
+
+def test_a_ladder_that_nobody_climbs_is_in_nobodys_way(yaml_file, tmp_path):
+    assert main(["run", str(yaml_file(data_dir=str(tmp_path / "data"))), "--set", "samples=20", "--only", "02", "--dry-run"]) == 0
 
 
 def test_data_of_another_config_stops_a_run_before_it_starts(yaml_file, tmp_path, capsys):

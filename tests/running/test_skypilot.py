@@ -36,7 +36,7 @@ def test_the_task_runs_the_command_that_ec2_runs(task, monkeypatch):
 
 
 def test_skypilot_itself_accepts_the_task(task, monkeypatch):
-    sky = pytest.importorskip("sky", reason="SkyPilot is not installed: pip install 'trajvit[sky]'")
+    sky = pytest.importorskip("sky", reason="SkyPilot is not installed: pip install -e '.[sky]'")
     monkeypatch.chdir(ROOT)
     task["envs"]["PLACE"] = PLACE
     accepted = sky.Task.from_yaml_config(task)

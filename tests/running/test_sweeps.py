@@ -62,6 +62,8 @@ def test_repeated_axes_make_a_grid_of_runs_whose_clips_do_not_meet(notebooks, ya
     assert one == "data/smoke"
     wider = make_sweep(path, ["samples=100"], ["learning_rate=1e-3,0.01,0.1", "seed=0,1,2"], [], out)
     assert {m.name for m in swept.members} < {m.name for m in wider.members}, "what a sweep has, a wider one keeps"
+    odd = make_sweep(path, [], ["seed=0,1"], [], str(tmp_path / "run #3: b"))
+    assert all(m.plan.parameters.data_dir.startswith(str(tmp_path / "run #3: b" / "data")) for m in odd.members)
     ladders = make_sweep(path, [], ["ladder=[16],[16,32]"], [], out)
     assert [m.plan.parameters.ladder for m in ladders.members] == [(16,), (16, 32)]
 

@@ -202,8 +202,6 @@ def run_command(
 @click.argument("folder", required=False)
 def index_command(folder: str | None) -> int:
     """Write the page of all runs in FOLDER, reports/runs by default."""
-    from pathlib import Path
-
     from trajvit.running.overview import write_index
     from trajvit.running.places import RUNS
 
@@ -217,8 +215,6 @@ def index_command(folder: str | None) -> int:
 @click.option("--out", help="the page; reports/runs/compare-FIRST-SECOND.html by default")
 def compare_command(first: str, second: str, out: str | None) -> int:
     """Compare two runs, given by their folders or their names in reports/runs."""
-    from pathlib import Path
-
     from trajvit.running.comparison import compare, page_of
     from trajvit.running.records import find_run
 
@@ -259,14 +255,16 @@ def figures_command(runs: tuple[str, ...]) -> int:
 def evaluate_command(checkpoint: str, data: str | None, changes: tuple[str, ...], out: str | None) -> int:
     """Evaluate a trained model as notebook 04 does: metrics.json and pages, beside baselines and the oracle."""
     from trajvit.magvit.published import published
-    from trajvit.running.places import NOTEBOOKS
+    from trajvit.running.places import NOTEBOOKS, is_bucket
     from trajvit.running.runner import run
     from trajvit.running.stations import described
 
     if checkpoint not in published() and Path(checkpoint).exists():  # else below the repository, as in parameters
         checkpoint = str(Path(checkpoint).resolve())
-    own = [*described(checkpoint), *([f"data_dir={json.dumps(str(Path(data).resolve()))}"] if data else []), *changes]
-    return run(str(NOTEBOOKS / "params" / "evaluate.yaml"), own, ["04"], out, tell)
+    own = described(checkpoint) + (
+        [f"data_dir={json.dumps(data if is_bucket(data) else str(Path(data).resolve()))}"] if data else []
+    )
+    return run(str(NOTEBOOKS / "params" / "evaluate.yaml"), own + list(changes), ["04"], out, tell)
 
 
 commands.add_command(ec2)

@@ -12,13 +12,16 @@ from trajvit.running.places import RUNS
 from trajvit.running.records import Record
 from trajvit.settings import InputError
 
+# What clips of two runs have in common where their figures may be held against each other.
+WORLD = ("format", "variety")
 CLEAR = "Better and worse are said only where the two 95 % intervals, over clips, do not meet; another seed may differ by more."
 
 
 def compare(first: Record, second: Record, page: Path) -> Table:
     """Write the page that compares two runs; its table of figures, to be printed.
 
-    Raises `InputError` where they have no figure of the same clips in common.
+    Runs of other worlds or formats stand side by side without verdicts. Raises `InputError` where the two have no figures of
+    one stream of clips, `val` or `test`.
     """
     if first.scored != second.scored or not first.metrics:
         told = [f"{one.folder.name} has figures of {one.scored or 'no'} clips" for one in (first, second)]
@@ -30,7 +33,8 @@ def compare(first: Record, second: Record, page: Path) -> Table:
         for name, metric in metrics.items()
         if name in second.metrics.get(group, {})
     ]
-    verdicts = [_verdict(a, b) for _, a, b in rows]
+    alike = all(first.parameters.get(name) == second.parameters.get(name) for name in WORLD)
+    verdicts = [_verdict(a, b) if alike else "other clips" for _, a, b in rows]
     figures = sortable_table(
         ["figure", "unit", *names, "difference", "second against first"],
         [

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trajvit.magvit.tasks import given_frames
-from trajvit.running.places import place
+from trajvit.running.places import is_bucket, place
 from trajvit.settings import InputError
 from trajvit.training.recipe import COMPUTED, Recipe
 from trajvit.worlds.config import WorldConfig
@@ -55,6 +55,15 @@ class Parameters(Recipe):
     ladder_transformer_steps: int = Field(8, ge=1, description="likewise")
     ladder_hours: float = Field(1.0, gt=0, description="training that the ladder's gates let it take in all")
 
+    @field_validator("data_dir")
+    @classmethod
+    def _on_this_disk(cls, data_dir: str) -> str:
+        if is_bucket(data_dir):
+            raise ValueError(
+                f"data_dir = {data_dir!r} is in a bucket: a run keeps its clips on the disk of its machine; name a folder"
+            )
+        return data_dir
+
     @model_validator(mode="after")
     def _whole_plan_is_possible(self):
         tokenizer, _ = self.recipe().models(self.world())
@@ -71,8 +80,6 @@ class Parameters(Recipe):
             )
         if list(self.ladder) != sorted(set(self.ladder)) or self.ladder[0] < 4:
             raise ValueError(f"ladder = {list(self.ladder)}: its sizes must rise, from 4 clips up")
-        if self.ladder[-1] > self.samples:
-            raise ValueError(f"ladder = {list(self.ladder)} climbs above samples = {self.samples}: raise samples")
         self.check_batches(self.samples, f"samples = {self.samples}")
         self.check_shares(self.processes)
         return self
@@ -113,10 +120,12 @@ def read_parameters(path: str | Path, changes: list[str]) -> Parameters:
         raise InputError(
             f"{path} cannot be read ({error.strerror}): name a file such as notebooks/params/validate.yaml"
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds {type(values).__name__}; it must hold names and values, one a line")
+    if strange := [name for name in values if not isinstance(name, str)]:
+        raise InputError(f"{path} names a parameter {strange[0]!r}, which YAML reads as no text: write the parameter's name")
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from trajvit.datasets.labour import cores
 from trajvit.datasets.progress import Listener
 from trajvit.reporting.html import Section, plain_page
 from trajvit.running.away import held
@@ -87,7 +88,7 @@ def make_sweep(parameters_file: str, changes: list[str], axes: list[str], only: 
     if len(set(kinds)) > 1 and "data_dir" not in grid:
         # Below the repository as another machine finds it too.
         own = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
-        settled = [[*one, f"data_dir={own / 'data' / kind}"] for one, kind in zip(settled, kinds, strict=True)]
+        settled = [[*one, f"data_dir={_as_yaml(str(own / 'data' / kind))}"] for one, kind in zip(settled, kinds, strict=True)]
     members = [
         Member(own, make_plan(parameters_file, own, only, str(folder / _name(one))))
         for one, own in zip(combinations, settled, strict=True)
@@ -199,7 +200,7 @@ def _started(sweep: Sweep, member: Member, jobs: int) -> subprocess.Popen:
     words = [word for change in member.changes for word in ("--set", change)]
     words += [word for prefix in sweep.only for word in ("--only", prefix)]
     command = [*COMMAND, "run", sweep.parameters_file, *words, "--out", str(member.plan.run_dir)]
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
+    threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
     with open(member.plan.run_dir / "run.log", "ab") as log:
         return subprocess.Popen(command, env=threads | os.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 

@@ -1,4 +1,4 @@
-# make run     1200 clips from nothing to evaluated tasks and HTML pages (13 minutes on two cores)
+# make run     1200 clips from nothing to evaluated tasks and HTML pages (12 minutes on two cores)
 # make test    everything that CI checks
 # make lab     JupyterLab, on the page to start from
 
@@ -27,7 +27,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 clean:
-	rm -rf .venv reports/runs .pytest_cache .ruff_cache
+	rm -rf .venv .pytest_cache .ruff_cache
 
 # The stamp is written last, so that an interrupted installation is begun anew.
 $(READY): requirements.txt pyproject.toml

@@ -98,6 +98,11 @@ def test_a_dataset_without_a_place_is_refused_in_one_line(capsys):
     assert main(["generate"]) == 2 and "--out" in capsys.readouterr().err
 
 
+def test_what_finder_leaves_in_a_folder_is_no_other_thing(tmp_path):
+    (tmp_path / ".DS_Store").write_bytes(b"Bud1")
+    assert len(trajvit.generate(out=tmp_path, samples=4)) == 4
+
+
 @pytest.mark.parametrize("stranger", ["thesis.tex", "frames.bak/old", "PROGRESSION", "labels.csv", ".git/config"])
 def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path, capsys, stranger):
     path = tmp_path / "data" / stranger

@@ -1,7 +1,6 @@
 """Fills a dataset, shard by shard, alone or with others; what is there already is not made again."""
 
 import json
-import os
 import threading
 from collections.abc import Callable, Set
 from contextlib import closing
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from trajvit.datasets.folders import Disk, Folder, Place, open_folder
-from trajvit.datasets.labour import Labour, crew
+from trajvit.datasets.labour import Labour, cores, crew
 from trajvit.datasets.progress import Listener, Telling, silent
 from trajvit.datasets.store import (
     ARRAYS,
@@ -182,8 +181,7 @@ def _newest(config: StoredConfig, make: Make, shard: int) -> bytes:
 
 
 def _default_workers(config: StoredConfig, shards: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if shards * config.shard_size * config.world.bytes > WORTH_A_WORKER else 1
+    return cores() if shards * config.shard_size * config.world.bytes > WORTH_A_WORKER else 1
 
 
 def _count(config: StoredConfig, shard: int) -> int:
@@ -204,7 +202,8 @@ def _strangers(folder: Folder, config: StoredConfig) -> list[str]:
     """What a folder holds beside a dataset's arrays. Raises `InputError` for a file."""
     if isinstance(folder, Disk) and folder.place.exists() and not folder.place.is_dir():
         raise InputError(f"{folder} is a file, not a folder: name another place")
-    return sorted(name for name in folder.names() if name not in config.arrays and not name.startswith(("_", "PROGRESS.")))
+    known = {*config.arrays, ".DS_Store"}  # which Finder leaves in every folder that it shows
+    return sorted(name for name in folder.names() if name not in known and not name.startswith(("_", "PROGRESS.")))
 
 
 def _ended(folder: Folder, report: str) -> bool:

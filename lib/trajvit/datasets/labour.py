@@ -23,6 +23,13 @@ ANSWER_WITHIN_S = 8  # a Dask scheduler, and the first of its workers
 ENDED_WITH_PARENT_S = 0.1
 
 
+def cores() -> int:
+    """How many cores this process may use: as many as its affinity and its container allow."""
+    import joblib
+
+    return joblib.cpu_count()
+
+
 class Labour(Settings):
     """Who makes the shards; it never changes what is made."""
 
@@ -39,7 +46,7 @@ class Labour(Settings):
         if (self.backend == "dask") != (self.scheduler is not None):
             raise ValueError("backend dask and a scheduler's address go together: give both or neither")
         if self.backend == "dask" and find_spec("distributed") is None:
-            raise ValueError("backend dask needs the package distributed: pip install 'trajvit[dask]'")
+            raise ValueError("backend dask needs the package distributed: pip install -e '.[dask]'")
         return self
 
 

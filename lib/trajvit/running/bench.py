@@ -1,6 +1,5 @@
 """How fast this machine does the work, each figure beside what it is a share or a multiple of, measured in one run."""
 
-import os
 import resource
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from jaxtyping import UInt8
 
 from trajvit.datasets.files import write_atomic
 from trajvit.datasets.generator import generate
+from trajvit.datasets.labour import cores
 from trajvit.datasets.store import Dataset, open_dataset
 from trajvit.settings import InputError
 from trajvit.worlds.config import WorldConfig
@@ -43,7 +43,7 @@ def bench_generate(samples: int = 1_000_000, formats: tuple[str, ...] = FORMATS)
     """
     if samples < FEWEST:
         raise InputError(f"samples = {samples} is too few to time: give at least {FEWEST}")
-    result: dict[str, float] = {"cores": os.cpu_count() or 1, "samples": samples}
+    result: dict[str, float] = {"cores": cores(), "samples": samples}
     with tempfile.TemporaryDirectory(prefix="trajvit-bench-") as folder:
         result |= _to_disk(Path(folder), samples)
     for format in formats:

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from trajvit.datasets.folders import open_folder
+from trajvit.datasets.labour import cores
 from trajvit.datasets.progress import Listener, Lookout, Progress
 from trajvit.running.parameters import Parameters
 from trajvit.settings import InputError
@@ -35,7 +36,7 @@ def train_in_processes(parameters: Parameters, out: str | Path, on_progress: Lis
         told.write_text(yaml.safe_dump(parameters.model_dump(mode="json") | {"processes": 1}))
         launcher = "torch.distributed.run", "--standalone", "--nproc_per_node", str(parameters.processes)
         command = [sys.executable, "-m", *launcher, "-m", "trajvit", "train", str(told), "--out", str(out)]
-        threads = str(max(1, (os.cpu_count() or 1) // parameters.processes))
+        threads = str(max(1, cores() // parameters.processes))
         with said.open("w") as file:
             launched = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={"OMP_NUM_THREADS": threads} | os.environ

@@ -100,7 +100,7 @@ def test_a_perfect_model_gets_perfect_scores(data, judge, untrained):
     reconstruction = score_reconstruction(oracle, clips).metrics
     assert reconstruction["centre_error_px"].value == reconstruction["centre_error_px"].limit < 0.05
     assert reconstruction["code_usage"].value == 1 and reconstruction["ball_found"].value == 1
-    classification = score_classification(oracle, [judge], clips)
+    classification = score_classification(oracle, clips, [judge])
     assert classification.metrics["accuracy"].value == 1 and np.trace(classification.confusion) == 80
     prediction = score_prediction(oracle, clips).metrics
     assert prediction["centre_error_px"].value < 0.05 < 4 < prediction["centre_error_px"].baselines["copy_last"]
@@ -109,7 +109,7 @@ def test_a_perfect_model_gets_perfect_scores(data, judge, untrained):
 def test_beside_each_classification_stands_the_cnn_that_sees_as_many_frames(data, judge, untrained, tmp_path):
     train, clips = data
     half = train_judge(JudgeConfig(steps=120), train, tmp_path, given=4)
-    scored = score_classification(untrained, [judge, half], clips)
+    scored = score_classification(untrained, clips, [judge, half])
     shown = to_video(clips.frames)
     for name, cnn, given in (("accuracy", judge, 8), ("accuracy_from_half", half, 4)):
         right = (cnn.classify(shown[:, :, :given]).numpy() == clips.label).mean()
@@ -142,7 +142,7 @@ def test_rivals_and_the_oracle_stand_beside_prediction(data, untrained):
 def test_an_untrained_model_gets_no_better_than_the_trivial_answers(data, judge, untrained):
     clips = data[1]
     assert score_reconstruction(untrained, clips).metrics["centre_error_px"].value > 3
-    assert 0.05 < score_classification(untrained, [judge], clips).metrics["accuracy"].value < 0.5
+    assert 0.05 < score_classification(untrained, clips, [judge]).metrics["accuracy"].value < 0.5
     prediction = score_prediction(untrained, clips).metrics["centre_error_px"]
     assert prediction.value > 0.8 * prediction.baselines["copy_last"]
     generation = score_generation(untrained, judge, clips, 40).metrics["class_agreement"]

@@ -112,7 +112,6 @@ def test_a_climb_trains_each_rung_once_and_the_second_time_none(tmp_path, monkey
         eval_samples=8,
         data_dir=str(tmp_path / "data"),
         run_dir=str(tmp_path / "run"),
-        judge_steps=2,
         tokenizer_steps=3,
         transformer_steps=3,
         ladder=(8, 24),
@@ -134,7 +133,6 @@ def test_a_climb_trains_each_rung_once_and_the_second_time_none(tmp_path, monkey
 
 def test_a_no_go_ends_the_climb_where_it_is_enforced(tmp_path, monkeypatch):
     monkeypatch.setattr("trajvit.training.loop.batch_rows", None)  # nothing is trained
-    monkeypatch.setattr("trajvit.running.ladder.independent_judge", lambda *_: None)
     monkeypatch.setattr("trajvit.running.ladder.speed_of", lambda _: SPEED)
     parameters = Parameters(
         data_dir=str(tmp_path / "data"), run_dir=str(tmp_path / "run"), enforce_gate=True, ladder_hours=1e-9, eval_samples=4

@@ -190,7 +190,7 @@ class Laboratory:
     def _of_model(self, model: MAGVIT) -> dict[str, float]:
         return {
             "prediction_px": score_prediction(model, self.held_out).metrics["centre_error_px"].value,
-            "accuracy": score_classification(model, [self.judge], self.held_out).metrics["accuracy"].value,
+            "accuracy": score_classification(model, self.held_out).metrics["accuracy"].value,
         }
 
     def _of_decoding(self, model: MAGVIT, seed: int, sampling: DecodingConfig) -> dict[str, float]:

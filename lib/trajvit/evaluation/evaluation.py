@@ -71,7 +71,7 @@ def evaluate(model: MAGVIT, clips: Clips, beside: Beside, generated: int, future
     prediction = score_prediction(model, clips, beside.predictors, median)
     return Evaluation(
         reconstruction=score_reconstruction(model, clips),
-        classification=score_classification(model, beside.cnns, clips, beside.bayes),
+        classification=score_classification(model, clips, beside.cnns, beside.bayes),
         prediction=prediction,
         futures=score_futures(model, clips, prediction, futures, beside.known, seed),
         generation=score_generation(

@@ -10,7 +10,6 @@ from jaxtyping import Float
 
 from trajvit.evaluation.measure import Metric
 from trajvit.evaluation.scores import TRIVIAL, score_classification, score_prediction, score_reconstruction
-from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.model import MAGVIT
 from trajvit.metrics.centres import centre_error
 from trajvit.metrics.scaling import ScalingLaw, fit_scaling_law
@@ -73,14 +72,14 @@ def steps_at(samples: int, fewest: int, most: int, few: int, many: int) -> int:
     return round(few * (many / few) ** share)
 
 
-def score_rung(model: MAGVIT, judge: VideoClassifier, clips: Clips, plan: Plan, speed: dict[str, float], limits: Limits) -> Rung:
+def score_rung(model: MAGVIT, clips: Clips, plan: Plan, speed: dict[str, float], limits: Limits) -> Rung:
     """Score one rung on held-out `clips`."""
     reconstruction = score_reconstruction(model, clips)
     prediction = score_prediction(model, clips, TRIVIAL, limits.known)
     metrics = {
         HEADLINE: prediction.metrics["centre_error_px"],
         "reconstruction_centre_error_px": reconstruction.metrics["centre_error_px"],
-        "classification_accuracy": score_classification(model, [judge], clips, limits.bayes).metrics["accuracy"],
+        "classification_accuracy": score_classification(model, clips, bayes=limits.bayes).metrics["accuracy"],
     }
     errors = {
         HEADLINE: prediction.error_px["magvit"][:, prediction.given :].mean(1),

@@ -82,10 +82,10 @@ class Classification:
 
 
 def score_classification(
-    model: MAGVIT, cnns: Sequence[VideoClassifier], clips: Clips, bayes: Mapping[int, Metric] | None = None
+    model: MAGVIT, clips: Clips, cnns: Sequence[VideoClassifier] = (), bayes: Mapping[int, Metric] | None = None
 ) -> Classification:
     """Name the family of every clip, whole and from its first frames, beside chance and `cnns`, the 3-D CNNs on pixels,
-    each from as many frames as it sees; one sees whole clips.
+    each from as many frames as it sees.
 
     `bayes` is how often the oracle names it after k frames.
     """
@@ -93,7 +93,8 @@ def score_classification(
     whole, stride = clips.frames.shape[1], model.config.tokenizer.stride[0]
     sure = {given: model.class_probabilities(video, given).cpu().numpy() for given in range(stride, whole + 1, stride)}
     cnn_sure = {cnn.frames: cnn.probabilities(video[:, :, : cnn.frames]).numpy() for cnn in cnns}
-    calibration, cnn_calibration = reliability(sure[whole], label), reliability(cnn_sure[whole], label)
+    calibration = reliability(sure[whole], label)
+    cnn_calibration = {"cnn_on_pixels": reliability(cnn_sure[whole], label).error} if whole in cnn_sure else {}
     accuracy = {}
     for given, probabilities in sure.items():
         baselines = {"chance": 1 / len(NAMES)} | ({"cnn_on_pixels": _right(cnn_sure[given], label)} if given in cnn_sure else {})
@@ -102,9 +103,7 @@ def score_classification(
     metrics = {"accuracy": accuracy[whole]}
     if (half := given_frames(whole)) in accuracy:
         metrics["accuracy_from_half"] = accuracy[half]
-    metrics["calibration_error"] = Metric(
-        value=calibration.error, unit="share", baselines={"cnn_on_pixels": cnn_calibration.error}, limit=0.0
-    )
+    metrics["calibration_error"] = Metric(value=calibration.error, unit="share", baselines=cnn_calibration, limit=0.0)
     confusion = np.zeros((len(NAMES), len(NAMES)), np.int64)
     np.add.at(confusion, (label, sure[whole].argmax(1)), 1)
     by_frames = {"magvit": accuracy} | ({"bayes": dict(bayes)} if bayes else {})

@@ -81,13 +81,12 @@ def _computed(notebook: str, p: Parameters, of: Collection[str]) -> float:
         + p.transformer_steps * per_transformer_step
         + judge
         + scored,
-        "03_scale_up": judge
-        + sum(
+        "03_scale_up": sum(
             plan.tokenizer_steps * per_tokenizer_step + plan.transformer_steps * per_transformer_step + scored
             for plan in ladder_plans(p)
             if "02_validate_magvit" not in of or rung_folder(p, plan) != p.run / "magvit"  # else 02 has trained it
         ),
-        "04_evaluate": judge
+        "04_evaluate": (2 if "02_validate_magvit" in of else 3) * judge  # its judge, if 02 has not trained it, and two rivals
         + RIVAL_STEP_S * p.rival_steps
         + PIXEL_KINDS * PIXEL_S * JUDGE_BATCH * p.pixel_steps
         + p.autoregressive_steps * per_transformer_step

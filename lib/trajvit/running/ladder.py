@@ -26,7 +26,7 @@ from trajvit.magvit.tasks import given_frames
 from trajvit.running import prices
 from trajvit.running.parameters import Parameters
 from trajvit.running.renting import DISK_GB
-from trajvit.running.stations import independent_judge, known_world
+from trajvit.running.stations import known_world
 from trajvit.training.recipe import train
 
 # Virtual CPUs up to which each type is held to be like this machine.
@@ -40,7 +40,7 @@ def climb(parameters: Parameters, dataset: Dataset, val: Dataset, on_progress: L
     top one at full compute, where it takes all samples, is notebook 02's. Where `enforce_gate` says so, a NO-GO ends the
     climb at that compute.
     """
-    judge, clips, world = independent_judge(parameters, dataset, on_progress), val.read(), known_world(val)
+    clips, world = val.read(), known_world(val)
     limits, kept = Limits(), parameters.run / "oracle"
     if world:
         known = oracle(clips, world, given_frames(world.frames), cache=kept).median
@@ -64,7 +64,7 @@ def climb(parameters: Parameters, dataset: Dataset, val: Dataset, on_progress: L
             steps = {"tokenizer_steps": plan.tokenizer_steps, "transformer_steps": plan.transformer_steps}
             model = train(parameters.recipe().model_copy(update=steps), dataset, out, samples, on_progress).model
             speed = speed_of(out)
-            rungs.append(score_rung(model, judge, clips, plan, speed, limits))
+            rungs.append(score_rung(model, clips, plan, speed, limits))
     further = tuple(_plan(parameters, many * parameters.ladder[-1], FULL) for many in FURTHER)
     return Ladder(tuple(rungs), tuple(gates), further, *_rented())
 

@@ -1,3 +1,4 @@
+import base64
 import html
 import io
 import itertools
@@ -34,6 +35,9 @@ def test_animations_move_as_the_clips_do():
         pictures.append(np.asarray(gif.convert("RGB")))
     assert len(pictures) == 8 and all((a != b).any() for a, b in itertools.pairwise(pictures))
     assert "<script>" not in animation._repr_html_()
+    (still,) = re.findall(r'prefers-reduced-motion: reduce\)" srcset="data:image/png;base64,([^"]+)"', animation._repr_html_())
+    shown = Image.open(io.BytesIO(base64.b64decode(still)))
+    assert (np.asarray(shown.convert("RGB")) == pictures[0]).all(), "to those who ask for less motion"
 
 
 def test_tables_escape_what_they_show():

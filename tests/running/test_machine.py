@@ -8,11 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 from cloud_server import REGION, amazon, clone, git, machines, script, tags
 from harness import wait_until
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from trajvit.datasets import bucket as buckets
 from trajvit.datasets.bucket import Bucket
 from trajvit.datasets.progress import watch
@@ -160,10 +163,22 @@ def test_a_second_machine_leaves_a_run_alone_that_another_is_at(bucket, tmp_path
     assert not Bucket(place).sizes()
 
 
+def required(names) -> set[str]:
+    """Packages and all that they require."""
+    found, new = set(), {canonicalize_name(name) for name in names}
+    while new:
+        found |= new
+        needs = [Requirement(line) for name in new for line in requires(name) or []]
+        new = {canonicalize_name(need.name) for need in needs if not need.marker or need.marker.evaluate({"extra": ""})} - found
+    return found
+
+
 def test_what_a_machine_imports_is_what_is_installed_first():
     code = "import sys, trajvit.running.machine; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"torch", "numpy", "yaml", "papermill", "zarr", "numba"} & set(loaded)
+    packages = packages_distributions()
+    used = {canonicalize_name(package) for name in loaded for package in packages.get(name, [])} - {"trajvit"}
+    assert {"pydantic"} <= used <= required(FIRST), used - required(FIRST)
 
 
 # The machine's own supervision, with short commands

@@ -24,10 +24,19 @@ class Animation:
 
 
 def image_tag(content: bytes, kind: Literal["gif", "png"], alt: str, width_px: int | None = None) -> str:
-    """An HTML image that holds its content itself; with `width_px` it is enlarged to that, its pixels kept square."""
+    """An HTML image that holds its content itself; with `width_px` it is enlarged to that, its pixels kept square.
+
+    Of a GIF, those who have asked their system for less motion see the first frame (WCAG 2.2.2: what moves can be stopped).
+    """
     data = base64.b64encode(content).decode()
     size = "" if width_px is None else f' style="width:{width_px}px;image-rendering:pixelated"'
-    return f'<img src="data:image/{kind};base64,{data}" alt="{html.escape(alt, quote=True)}"{size}>'
+    image = f'<img src="data:image/{kind};base64,{data}" alt="{html.escape(alt, quote=True)}"{size}>'
+    if kind == "png":
+        return image
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(content)).save(buffer, "PNG")
+    still = base64.b64encode(buffer.getvalue()).decode()
+    return f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="data:image/png;base64,{still}">{image}</picture>'
 
 
 def moving_clips(

@@ -9,6 +9,7 @@ from trajvit import MAGVIT
 from trajvit.datasets import bucket as buckets
 from trajvit.datasets.bucket import Bucket, open_bucket
 from trajvit.datasets.loading import batch_rows
+from trajvit.running.stations import described
 from trajvit.settings import InputError
 from trajvit.training.recipe import Recipe, train
 
@@ -59,6 +60,7 @@ def test_a_training_in_a_bucket_goes_on_on_another_machine_and_ends_with_the_sam
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), whole.state_dict().values(), strict=True))
     assert Bucket(place).read("model.safetensors") == (tmp_path / "whole" / "model.safetensors").read_bytes()
     assert Bucket(place).read("training.json") == (tmp_path / "whole" / "training.json").read_bytes()
+    assert {f'checkpoint="{place}"', 'variety="textbook"', "samples=16"} <= set(described(place))  # so `evaluate` can take it
     there = Bucket(place).sizes()
     assert sorted(key for key in there if "tokenizer/checkpoints" in key)[-1].endswith("step_00000006.ckpt")
     assert any(key.startswith("transformer/tensorboard/events") for key in there) and "transformer/PROGRESS.json" in there

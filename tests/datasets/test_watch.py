@@ -136,6 +136,14 @@ def test_where_no_progress_is_reported_one_line_says_so(tmp_path, content):
         next(watch(Disk(tmp_path)))
 
 
+def test_of_a_folder_whose_stages_report_these_are_named(tmp_path):
+    for stage in ("tokenizer", "transformer"):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "PROGRESS.json").write_text("{}")
+    with pytest.raises(InputError, match="name one of tokenizer, transformer in it"):
+        next(watch(Disk(tmp_path)))
+
+
 def test_watching_nothing_ends_with_2_and_one_line(tmp_path):
     for place in (tmp_path, tmp_path / "nowhere"):
         code, out, err = run("watch", place)
@@ -149,7 +157,8 @@ def test_on_a_terminal_the_newest_is_shown_in_place(quick_path):
     wait_until(lambda: (root / "PROGRESS.json").exists(), what="a report")
     terminal, screen = pty.openpty()
     termios.tcsetwinsize(screen, (24, 40))
-    watcher = subprocess.Popen([*COMMAND, "watch", root], stdout=screen)
+    told = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    watcher = subprocess.Popen([*COMMAND, "watch", root], stdout=screen, env=told)
     os.close(screen)
     shown = b""
     while True:

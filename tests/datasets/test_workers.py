@@ -13,6 +13,7 @@ import trajvit
 from harness import contents, end, progress, quick_folder, records, run, start, wait_until
 from trajvit.datasets.folders import Disk
 from trajvit.datasets.generator import WORTH_A_WORKER, _default_workers, film_shard, make_shard, plan
+from trajvit.datasets.labour import cores
 from trajvit.datasets.store import write_group
 from trajvit.datasets.verification import verify
 from trajvit.settings import InputError
@@ -106,12 +107,14 @@ def test_what_the_parts_left_is_finished_by_one_machine(quick_path, whole):
     assert contents(quick_path) == whole and not list((quick_path / "_progress").iterdir())
 
 
-def test_starting_workers_is_left_for_large_work():
+def test_starting_workers_is_left_for_large_work(monkeypatch):
     small = plan("nowhere", 30_000, "compact", "textbook", "train", 0)
     large = plan("nowhere", 1_000_000, "compact", "textbook", "train", 0)
     assert small.samples * small.world.bytes < WORTH_A_WORKER < large.samples * large.world.bytes
     assert _default_workers(small, small.shards) == 1
-    assert _default_workers(large, large.shards) == len(os.sched_getaffinity(0))
+    assert _default_workers(large, large.shards) == cores()
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert _default_workers(large, large.shards) == 1
     assert _default_workers(large, 1) == 1  # where almost all is there already
 
 

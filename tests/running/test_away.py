@@ -82,6 +82,7 @@ def test_a_lock_that_another_took_over_meanwhile_is_no_leave_to_send(bucket, clo
         Bucket(f"{bucket}/mine").write("_lock/machine", b"another's")
         with pytest.raises(OSError, match="was taken over by another process"):
             check_lock()
+    assert Bucket(f"{bucket}/mine").read("_lock/machine") == b"another's"
 
 
 def test_a_run_that_another_machine_is_at_is_left_alone(bucket, notebooks, parameters, capsys):

@@ -64,6 +64,8 @@ def test_two_runs_are_compared_and_only_clear_differences_are_called_so(tmp_path
     other = made(tmp_path / "other", 1.0, (0.9, 1.1), variety="varied")
     assert main(["compare", str(a), str(other), "--out", str(page)]) == 0 and "better in 0 and worse in 0" in page.read_text()
     assert "other clips" in capsys.readouterr().out
+    same = made(tmp_path / "same", 1.0, (0.9, 1.1), format="8x32x32x1")  # compact, in other words
+    assert main(["compare", str(a), str(same), "--out", str(page)]) == 0 and "better in 1 and worse in 0" in page.read_text()
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path, capsys):

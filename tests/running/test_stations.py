@@ -59,7 +59,7 @@ def test_rivals_on_a_checkpoints_clips_stand_beside_the_judge_of_the_run(checkpo
 
 
 def test_a_damaged_manifest_of_a_checkpoint_is_told_in_one_line(checkpoint, tmp_path, capsys):
-    for content in ("{", "[]"):
+    for content in ("{", "[]", '{"data": null}', '{"recipe": []}', '{"data": {"kind": "filmed"}}'):
         (tmp_path / "model" / "training.json").write_text(content)
         assert main(["evaluate", checkpoint, "--out", str(tmp_path / "out")]) == 2
         said = capsys.readouterr().err

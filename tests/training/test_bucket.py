@@ -9,7 +9,8 @@ from trajvit import MAGVIT
 from trajvit.datasets import bucket as buckets
 from trajvit.datasets.bucket import Bucket, open_bucket
 from trajvit.datasets.loading import batch_rows
-from trajvit.running.stations import described
+from trajvit.running.parameters import Parameters
+from trajvit.running.stations import described, evaluated
 from trajvit.settings import InputError
 from trajvit.training.recipe import Recipe, train
 
@@ -60,14 +61,16 @@ def test_a_training_in_a_bucket_goes_on_on_another_machine_and_ends_with_the_sam
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), whole.state_dict().values(), strict=True))
     assert Bucket(place).read("model.safetensors") == (tmp_path / "whole" / "model.safetensors").read_bytes()
     assert Bucket(place).read("training.json") == (tmp_path / "whole" / "training.json").read_bytes()
-    assert {f'checkpoint="{place}"', 'variety="textbook"', "samples=16"} <= set(described(place))  # so `evaluate` can take it
+    assert {f'checkpoint="{place}"', 'variety="textbook"', "samples=16"} <= set(described(place))
+    name, evaluated_model, *_ = evaluated(Parameters(checkpoint=place, samples=16, data_dir=str(tmp_path / "own")))
+    assert name == place and evaluated_model.config == model.config
     there = Bucket(place).sizes()
     assert sorted(key for key in there if "tokenizer/checkpoints" in key)[-1].endswith("step_00000006.ckpt")
     assert any(key.startswith("transformer/tensorboard/events") for key in there) and "transformer/PROGRESS.json" in there
     assert not any("/_lock/" in key or "/_tmp/" in key for key in there)
 
 
-def test_a_training_whose_lock_another_took_over_writes_no_more(server, tmp_path, monkeypatch):
+def test_a_training_whose_lock_another_took_over_writes_no_checkpoint(server, tmp_path, monkeypatch):
     """This machine slept, and another went on."""
     data, place = trajvit.generate(out=tmp_path / "data", samples=16), "s3://trainings/taken"
 
@@ -79,6 +82,7 @@ def test_a_training_whose_lock_another_took_over_writes_no_more(server, tmp_path
     with pytest.raises(OSError, match="was taken over by another process"):
         train(Recipe(**TINY), data, place)
     assert not any("checkpoints" in key for key in Bucket(place).sizes())
+    assert b"elsewhere" in Bucket(f"{place}/tokenizer").read("_lock/train")
 
 
 def test_a_bucket_that_does_not_answer_is_no_damaged_checkpoint(server):

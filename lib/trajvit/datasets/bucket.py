@@ -186,6 +186,7 @@ class BucketLock:
         """Raise `OSError` where the lock was taken over, while this machine slept: what is there is another's now."""
         found = self._found(self.bucket)
         if found is None or self._token not in found[0]:
+            self._tag = None  # it is not ours to give up
             raise OSError(f"{self.bucket} was taken over by another process: what was made here since is on this disk alone")
 
     def _taken(self) -> str:
@@ -266,8 +267,7 @@ def _reason(error: Exception) -> str:
         ("InvalidAccessKeyId", "the access key is unknown: check the AWS credentials"),
         ("SignatureDoesNotMatch", "the secret key is wrong: check the AWS credentials"),
         ("AccessDenied", "access denied: these credentials may not do that"),
-        ("301", "the bucket is in another region: set AWS_DEFAULT_REGION"),
-        ("PermanentRedirect", "the bucket is in another region: set AWS_DEFAULT_REGION"),
+        ("incorrectly configured region", "the bucket is in another region: set AWS_DEFAULT_REGION"),
         ("403", "access denied: these credentials may not do that"),
         ("error sending request", f"no answer from {_endpoint() or 'S3'}"),
     ):

@@ -172,7 +172,7 @@ def watch(folder: Folder, period_s: float = 1.0) -> Iterator[list[Sighting]]:
     while True:
         sightings = looking.sightings()
         if not sightings:
-            below = sorted(key.rpartition("/")[0] for key in folder.sizes() if key.endswith("/PROGRESS.json"))
+            below = [name for name in sorted(folder.names())[:50] if folder.read(f"{name}/PROGRESS.json") is not None]
             told = f"one of {', '.join(below)} in it" if below else "the folder that a run writes to"
             raise InputError(f"no progress is reported in {folder} itself (no PROGRESS.json): name {told}")
         yield sightings

@@ -92,4 +92,4 @@ def _sentences(metrics: Metrics) -> Iterator[str]:
         yield f"{lawful.value:.1%} keeps to that family's law, as {lawful.limit:.1%} of the real clips do."
     if "near_copies" in generation:
         copies = generation["near_copies"]
-        yield f"{copies.value:.1%} is nearer to a training clip than all but {copies.limit:.0%} of the real clips are."
+        yield f"{copies.value:.1%} is nearer to a clip that was learnt from than all but {copies.limit:.0%} of the real clips are."

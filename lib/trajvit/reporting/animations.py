@@ -34,7 +34,10 @@ def image_tag(content: bytes, kind: Literal["gif", "png"], alt: str, width_px: i
     if kind == "png":
         return image
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(content)).save(buffer, "PNG")
+    try:
+        Image.open(io.BytesIO(content)).save(buffer, "PNG")
+    except OSError:  # a damaged one, from whoever reports progress
+        return image
     still = base64.b64encode(buffer.getvalue()).decode()
     return f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="data:image/png;base64,{still}">{image}</picture>'
 

@@ -11,9 +11,8 @@ from trajvit.running.overview import link, runs_table
 from trajvit.running.places import RUNS
 from trajvit.running.records import Record
 from trajvit.settings import InputError
+from trajvit.worlds.config import WorldConfig
 
-# What clips of two runs have in common where their figures may be held against each other.
-WORLD = ("format", "variety")
 CLEAR = "Better and worse are said only where the two 95 % intervals, over clips, do not meet; another seed may differ by more."
 
 
@@ -33,7 +32,7 @@ def compare(first: Record, second: Record, page: Path) -> Table:
         for name, metric in metrics.items()
         if name in second.metrics.get(group, {})
     ]
-    alike = all(first.parameters.get(name) == second.parameters.get(name) for name in WORLD)
+    alike = _world(first) == _world(second)
     verdicts = [_verdict(a, b) if alike else "other clips" for _, a, b in rows]
     figures = sortable_table(
         ["figure", "unit", *names, "difference", "second against first"],
@@ -73,6 +72,15 @@ def _changes(first: Record, second: Record, names: list[str]) -> Table:
     ]
     keys = [key for key in dict.fromkeys([*told[0], *told[1]]) if told[0].get(key) != told[1].get(key)]
     return Table(["", *names], [[key, *(str(one.get(key, "")) for one in told)] for key in keys])
+
+
+def _world(one: Record) -> WorldConfig | tuple:
+    """Of what world the clips of a run are; where its parameters name none that there is, what they say."""
+    told = one.parameters.get("format"), one.parameters.get("variety")
+    try:
+        return WorldConfig.named(str(told[0]), variety=told[1])
+    except InputError:
+        return told
 
 
 def _verdict(a: Metric, b: Metric) -> str:

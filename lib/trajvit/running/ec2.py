@@ -206,6 +206,7 @@ def _parameters(params: str, changes: list[str]) -> dict:
     from trajvit.worlds.streams import SPLITS
 
     parameters = read_parameters(params, changes)
+    parameters.check_ladder()
     for split in SPLITS:
         if isinstance(read_config(open_folder(parameters.data(split))), ImportedConfig):
             raise InputError(
@@ -214,7 +215,7 @@ def _parameters(params: str, changes: list[str]) -> dict:
             )
     if parameters.checkpoint not in ("", PUBLISHED, *published()):
         raise InputError(
-            f"checkpoint = {parameters.checkpoint!r} lies on this disk, and only the source is sent to the machine: name one of "
+            f"checkpoint = {parameters.checkpoint!r} is not in the source, which is all that is sent to the machine: name one of "
             f"{', '.join(published())}"
         )
     return parameters.model_dump(mode="json", exclude={"run_dir"})

@@ -60,7 +60,13 @@ def _former(runs: Path) -> Iterator[tuple[Manifest, dict]]:
         try:
             told = Parameters(**yaml.safe_load((file.parent / KEPT).read_text()))
             yield read_manifest(Disk(file.parent)), _telling(told)
-        except (InputError, OSError, TypeError, yaml.YAMLError):  # of another format, or not whole: it tells nothing
+        except (
+            InputError,
+            OSError,
+            UnicodeDecodeError,
+            TypeError,
+            yaml.YAMLError,
+        ):  # of another format, or not whole: it tells nothing
             continue
 
 
@@ -74,25 +80,27 @@ def _computed(notebook: str, p: Parameters, of: Collection[str]) -> float:
     per_transformer_step = TRANSFORMER_S * transformer * p.transformer_batch
     judge = JUDGE_S * JUDGE_BATCH * p.judge_steps
     scored = SCORED_S * tokenizer * p.eval_samples
-    return {
-        "01_generate_data": FILMED_S * (p.samples + 2 * p.eval_samples),
-        "02_validate_magvit": p.tokenizer_steps * per_tokenizer_step
-        + p.samples * p.recipe().views * TOKENIZED_S * tokenizer
-        + p.transformer_steps * per_transformer_step
-        + judge
-        + scored,
-        "03_scale_up": sum(
+    if notebook == "01_generate_data":
+        return FILMED_S * (p.samples + 2 * p.eval_samples)
+    if notebook == "02_validate_magvit":
+        tokenized = p.samples * p.recipe().views * TOKENIZED_S * tokenizer
+        return p.tokenizer_steps * per_tokenizer_step + tokenized + p.transformer_steps * per_transformer_step + judge + scored
+    if notebook == "03_scale_up":
+        return sum(
             plan.tokenizer_steps * per_tokenizer_step + plan.transformer_steps * per_transformer_step + scored
             for plan in ladder_plans(p)
             if "02_validate_magvit" not in of or rung_folder(p, plan) != p.run / "magvit"  # else 02 has trained it
-        ),
-        "04_evaluate": (2 if "02_validate_magvit" in of else 3) * judge  # its judge, if 02 has not trained it, and two rivals
-        + RIVAL_STEP_S * p.rival_steps
-        + PIXEL_KINDS * PIXEL_S * JUDGE_BATCH * p.pixel_steps
-        + p.autoregressive_steps * per_transformer_step
-        + scored
-        + SCORED_S * transformer * (p.generated + 10 * p.futures),
-    }.get(notebook, 0.0)
+        )
+    if notebook == "04_evaluate":
+        return (
+            (2 if "02_validate_magvit" in of else 3) * judge  # its judge, if 02 has not trained it, and two rivals
+            + RIVAL_STEP_S * p.rival_steps
+            + PIXEL_KINDS * PIXEL_S * JUDGE_BATCH * p.pixel_steps
+            + p.autoregressive_steps * per_transformer_step
+            + scored
+            + SCORED_S * transformer * (p.generated + 10 * p.futures)
+        )
+    return 0.0
 
 
 def _sizes(p: Parameters) -> tuple[float, float]:

@@ -40,6 +40,7 @@ def climb(parameters: Parameters, dataset: Dataset, val: Dataset, on_progress: L
     top one at full compute, where it takes all samples, is notebook 02's. Where `enforce_gate` says so, a NO-GO ends the
     climb at that compute.
     """
+    parameters.check_ladder()
     clips, world = val.read(), known_world(val)
     limits, kept = Limits(), parameters.run / "oracle"
     if world:

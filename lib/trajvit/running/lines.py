@@ -1,6 +1,6 @@
 """Work told in lines on the terminal."""
 
-import os
+import shutil
 import sys
 import time
 
@@ -41,5 +41,5 @@ class Latest:
         above = f"\x1b[{self.height}A\x1b[J" if in_place and self.height else ""
         self.height = len(sightings)
         # A line that wraps would take more rows than are cleared.
-        width = os.get_terminal_size(sys.stdout.fileno()).columns - 1 if in_place and not ended else None
+        width = shutil.get_terminal_size().columns - 1 if in_place and not ended else None
         print(above + "\n".join(str(found)[:width] for found in sightings), flush=True)

@@ -34,7 +34,7 @@ class Parameters(Recipe):
     data_dir: str = Field("data/smoke", description="holds the datasets train, val and test")
     checkpoint: str = Field(
         "",
-        description="what notebook 04 evaluates: the folder or name of a trained MAGVIT; published: the one that comes with the "
+        description="what notebook 04 evaluates: the folder, place in a bucket or name of a trained MAGVIT; published: the one that comes with the "
         "repository for such clips, where there is one; empty: the run's own",
     )
     run_dir: str = Field("reports/runs/interactive", description="holds what a run makes; set by the runner")
@@ -83,6 +83,12 @@ class Parameters(Recipe):
         self.check_batches(self.samples, f"samples = {self.samples}")
         self.check_shares(self.processes)
         return self
+
+    def check_ladder(self) -> None:
+        """Raise `InputError` where the ladder of notebook 03 cannot be climbed."""
+        if self.ladder[-1] > self.samples:
+            raise InputError(f"ladder = {list(self.ladder)} climbs above samples = {self.samples}: raise samples")
+        self.check_batches(self.ladder[0], f"the lowest rung of ladder = {list(self.ladder)}")
 
     def world(self) -> WorldConfig:
         """The world that is filmed."""

@@ -95,9 +95,7 @@ def make_plan(parameters_file: str, changes: list[str], only: list[str], out: st
     place, run_dir = where(Path(parameters_file).stem, parameters, out)
     parameters = Parameters(**parameters.model_dump() | {"run_dir": from_root(run_dir)})
     if any(path.name.startswith("03") for path in paths):
-        if parameters.ladder[-1] > parameters.samples:
-            raise InputError(f"ladder = {list(parameters.ladder)} climbs above samples = {parameters.samples}: raise samples")
-        parameters.check_batches(parameters.ladder[0], f"the lowest rung of ladder = {list(parameters.ladder)}")
+        parameters.check_ladder()
     check_data(parameters)
     chosen_checkpoint(parameters)
     kept = open_folder(f"{place}/{RESULTS}" if place else run_dir)

@@ -56,7 +56,7 @@ def read_record(folder: Path) -> Record:
     try:
         parameters = yaml.safe_load((folder / KEPT).read_text())
         metrics = {notebook: recorded_metrics(folder, notebook) for notebook in SCORED}
-    except (OSError, ValueError, yaml.YAMLError, TypeError, AttributeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, AttributeError) as error:
         raise InputError(f"the run in {folder} is damaged ({' '.join(str(error).split())}): run it again elsewhere") from None
     if not isinstance(parameters, dict):
         raise InputError(f"the run in {folder} is damaged ({KEPT} holds no parameters): run it again elsewhere")

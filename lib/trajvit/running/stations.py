@@ -124,8 +124,7 @@ def evaluated(parameters: Parameters, on_progress: Listener = silent) -> tuple[s
     dataset = make_data(learnt_from(parameters, name), "train", on_progress)
     if not name:
         return name, train_magvit(parameters, dataset, on_progress=on_progress).model, parameters.recipe(), dataset
-    recipe = Recipe(**parameters.recipe().model_dump() | _recipe_told(name))
-    return name, MAGVIT.from_pretrained(_home(name)), recipe, dataset
+    return name, MAGVIT.from_pretrained(_home(name)), Recipe(**_recipe_told(name)), dataset
 
 
 def learnt_from(parameters: Parameters, name: str) -> Parameters:
@@ -188,7 +187,7 @@ def _training(checkpoint: str) -> dict:
         told = json.loads(open_folder(_home(checkpoint)).read("training.json") or b"{}")
     except ValueError as error:
         raise InputError(f"{_home(checkpoint)}/training.json cannot be read ({error}): {RESTORE}") from None
-    if not isinstance(told, dict):
+    if not isinstance(told, dict) or not all(isinstance(told.get(part, {}), dict) for part in ("data", "recipe")):
         raise InputError(f"{_home(checkpoint)}/training.json does not tell of a training: {RESTORE}")
     return told
 

@@ -169,7 +169,7 @@ def test_the_tables_and_the_words_tell_it(verdicts):
         assert "generate (CG)" in table and "fill in (IPD)" in table and "nan" not in table
         assert "generation.near_copies" in str(metrics_table(evaluation.metrics))
     assert "1 times the oracle's" in in_words(verdicts["oracle"].metrics)
-    assert "100.0% is nearer to a training clip" in in_words(verdicts["copied training"].metrics)
+    assert "100.0% is nearer to a clip that was learnt from" in in_words(verdicts["copied training"].metrics)
 
 
 @pytest.mark.parametrize(

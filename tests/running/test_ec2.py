@@ -166,7 +166,7 @@ def refused(cloud: Cloud, told: tuple[int, str], says: str) -> None:
         ({"gpus": "1"}, "c7i.large has 0 NVIDIA GPUs, asked 1"),
         ({"set": "sampels=3"}, "'sampels' is not a parameter"),
         ({"set": "samples=2"}, "samples = 2"),
-        ({"set": "checkpoint=reports/runs/mine/magvit"}, "lies on this disk, and only the source is sent"),
+        ({"set": "checkpoint=reports/runs/mine/magvit"}, "is not in the source, which is all that is sent"),
         ({"params": "nowhere.yaml"}, "nowhere.yaml cannot be read"),
         ({"params": None}, "give --params"),
         ({"role": "nobody"}, "there is no instance profile 'nobody'"),

@@ -108,6 +108,7 @@ def test_a_compiled_training_learns_the_same_and_goes_on_uncompiled(data, tmp_pa
 def test_finished_training_is_loaded_not_repeated(data, tmp_path, monkeypatch):
     first = train(Recipe(**TINY), data, tmp_path)
     monkeypatch.setattr("trajvit.training.loop.batch_rows", None)
+    monkeypatch.setattr("trajvit.training.objectives.encode_clips", None)
     again = train(Recipe(**TINY), data, tmp_path)
     assert again.history == first.history and first.history["tokenizer"]["step"] == [6]
     video = torch.rand(1, 1, 8, 32, 32)
@@ -121,7 +122,9 @@ def test_a_patch_of_its_own_makes_fewer_tokens_of_larger_clips():
 
 
 @pytest.mark.parametrize(
-    ("views", "copies"), [({"mirrored": True}, 2), ({"shifts": 3}, 4), ({"mirrored": True, "shifts": 3}, 8)], ids=str
+    ("views", "copies"),
+    [({"mirrored": True}, 2), ({"rewound": True}, 2), ({"shifts": 3}, 4), ({"mirrored": True, "rewound": True, "shifts": 3}, 16)],
+    ids=str,
 )
 def test_the_transformer_learns_from_other_views_too(views, copies, tmp_path, monkeypatch):
     data = trajvit.generate(out=tmp_path / "data", samples=16, variety="varied")
@@ -137,6 +140,8 @@ def test_the_transformer_learns_from_other_views_too(views, copies, tmp_path, mo
     assert len(images) == 16 * copies
     if "mirrored" in views:
         assert torch.equal(images[copies // 2], images[0].flip(-1))
+    if "rewound" in views:
+        assert torch.equal(images[views.get("shifts", 0) + 1], images[0].flip(1, 3))
     if "shifts" in views:
         assert not torch.equal(images[1], images[0]) and torch.isclose(images[1].sum(), images[0].sum())
 
@@ -147,12 +152,20 @@ def test_what_is_generated_is_learnt_from_clips_where_they_were_filmed(data, tas
     tokenizer_config, config = Recipe().models(data.config.world)
     clips = WithShifted(load_clips(data, 8), 3, 0, torch.arange(4))
     objective = MaskedModelling(MaskedTransformer(config), Tokenizer(tokenizer_config), clips, views=4)
+    objective.prepare()
     objective.shares = torch.eye(len(TASKS))[task_number(task)]
     losses = []
     for rows in (torch.arange(0, 32, 4), torch.arange(3, 32, 4)):
         torch.manual_seed(1)
         losses.append(sum(objective(rows).values()).item())
     assert (losses[0] == losses[1]) == alike
+
+
+def test_how_many_clips_are_prepared_is_told_before_the_first_step(data, tmp_path):
+    told = []
+    train(Recipe(**TINY, rewound=True), data, tmp_path, on_progress=told.append)
+    notes = [one.note for one in told if one.work == "train transformer" and one.note]
+    assert notes[0] == "32 of 32 clips prepared"
 
 
 def test_training_lowers_the_loss(data, tmp_path):
@@ -398,6 +411,7 @@ def test_the_loss_of_masked_modelling_is_the_one_that_is_worked_out_by_hand(data
     for head in (*model.digit_heads.heads, model.class_head):
         nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)
     objective = MaskedModelling(model, tokenizer, clips)
+    objective.prepare()
     objective.shares = torch.tensor([float(name == "FP") for name in TASK_NAMES])
     monkeypatch.setattr("trajvit.training.objectives.WHOLLY_MASKED", 1.1)  # all samples
     parts = objective(torch.arange(4))
@@ -407,7 +421,7 @@ def test_the_loss_of_masked_modelling_is_the_one_that_is_worked_out_by_hand(data
     assert parts["reconstruct"].item() == 0
     assert parts["class"].item() == pytest.approx(math.log(4), rel=1e-5)
     mask_only = MaskedModelling(model, tokenizer, clips, loss_parts=("mask",))
-    mask_only.shares = objective.shares
+    mask_only.shares, mask_only.tokens = objective.shares, objective.tokens
     assert set(mask_only(torch.arange(4))) == {"mask", "class"}
 
 

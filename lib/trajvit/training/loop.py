@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -82,6 +83,16 @@ class Contested(Protocol):
     """
 
     opponents: list[Objective]
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """An objective with work to do before its first step, on the device, and none where the training is finished already.
+
+    `prepare` says for how many of the `samples` it is done; all processes meet there.
+    """
+
+    def prepare(self, on_prepared: Callable[[int], None] = ...) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -312,6 +323,8 @@ def fit(
             journal = Journal(
                 telling, writer, folder, config.batch_size, None if training.one_piece else look, history.get("loss", [])
             )
+        if isinstance(objective, Prepared):
+            _prepare(objective, telling)
         held = stack.enter_context(Held())
         stack.enter_context(spot_watched(held.ask))
         for step in range(first, config.steps):
@@ -340,6 +353,14 @@ def fit(
         if processes.any_of(bool(held.why)):
             raise KeyboardInterrupt(held.why or "another process was told to end")
     return Fitted(training.averaged(), history)
+
+
+def _prepare(objective: Objective, telling: Telling | None) -> None:
+    """Have an objective do what it has to before its first step; where somebody is told, how far that is."""
+    if telling is None:
+        return objective.prepare()
+    objective.prepare(lambda done: telling.advance(telling.done, f"{done:,} of {objective.samples:,} clips prepared"))
+    telling.started = time.monotonic()  # the rate to come is that of the steps
 
 
 def _seen(training: Training, measured: dict[str, Float[Tensor, ""]]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What the two stages of MAGVIT learn from: each a model with its loss, as the training loop takes them."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -167,7 +168,7 @@ class MaskedModelling(nn.Module):
     those of COMMIT's three that are learnt from. Where `light_weight` is not zero, the centre of light of each frame has to
     be readable from the features, given frames and predicted ones alike. Of every `views` rows in turn the first is the
     clip as it was filmed, from which samples of tasks that show nothing learn: where their balls are is for the model to know.
-    Tokens of every clip are computed once, here; a condition's, which are seldom the clip's own, when they are drawn.
+    Tokens of every clip are computed once, by `prepare`; a condition's, which are seldom the clip's own, when they are drawn.
     """
 
     def __init__(
@@ -185,7 +186,7 @@ class MaskedModelling(nn.Module):
         self.reader = LightReader(model.config.width, model.config.grid, tokenizer.config.frames)
         self.tokenizer = tokenizer.requires_grad_(False).eval()
         shape = tokenizer.config
-        self.register_buffer("tokens", encode_clips(tokenizer, clips), persistent=False)  # (N, L)
+        self.register_buffer("tokens", None, persistent=False)  # (N, L)
         inside = torch.stack([interior(task, shape.clip, shape.stride) for task in TASKS])
         self.register_buffer("interior", inside, persistent=False)  # (tasks, L)
         own = torch.tensor([shows_own_tokens(task, shape) for task in TASKS])
@@ -194,6 +195,10 @@ class MaskedModelling(nn.Module):
         self.register_buffer("label_given", torch.tensor([task.label == "given" for task in TASKS]), persistent=False)
         self.register_buffer("label_asked", torch.tensor([task.label == "asked" for task in TASKS]), persistent=False)
         self.register_buffer("labels", clips.labels, persistent=False)
+
+    def prepare(self, on_prepared: Callable[[int], None] = lambda done: None) -> None:
+        """Encode the clips; all processes meet here."""
+        self.tokens = encode_clips(self.tokenizer, self.clips, on_prepared)
 
     @property
     def matrices(self) -> list[nn.Parameter]:
@@ -292,11 +297,16 @@ def token_loss(
     return loss
 
 
-def encode_clips(tokenizer: Tokenizer, clips: TrainingClips) -> Int[Tensor, "N L"]:
-    """The tokens of every clip."""
+def encode_clips(
+    tokenizer: Tokenizer, clips: TrainingClips, on_encoded: Callable[[int], None] = lambda done: None
+) -> Int[Tensor, "N L"]:
+    """The tokens of every clip, of which each process encodes its share; all meet here. It is told how many are done."""
     device = next(tokenizer.parameters()).device
-    rows = torch.arange(len(clips)).split(CHUNK)
-    return torch.cat([tokenizer.encode(clips.videos(chunk).to(device)).flatten(1) for chunk in rows])
+    tokens = torch.zeros(len(clips), prod(tokenizer.config.grid), dtype=torch.long, device=device)
+    for chunk in torch.arange(len(clips)).split(CHUNK)[processes.number() :: processes.count()]:
+        tokens[chunk] = tokenizer.encode(sent(clips.videos(chunk), device)).flatten(1)
+        on_encoded(int(chunk[-1]) + 1)
+    return processes.summed(tokens)
 
 
 def shows_own_tokens(task: Task, config: TokenizerConfig) -> bool:

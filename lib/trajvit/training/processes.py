@@ -86,6 +86,14 @@ def averaged(tensor: Tensor) -> Tensor:
     return mean
 
 
+def summed(tensor: Tensor) -> Tensor:
+    """The sum over all processes of a tensor of integers, put into it; all meet here."""
+    if count() > 1:
+        with _said_of_others():
+            dist.all_reduce(tensor)
+    return tensor
+
+
 def any_of(here: bool) -> bool:
     """Whether it is so in any process; all meet here."""
     return bool(_most(int(here)))

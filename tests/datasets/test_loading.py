@@ -1,17 +1,7 @@
 import pytest
 import torch
 import trajvit
-from trajvit.datasets.loading import (
-    MIXED,
-    ClipSet,
-    ClipStream,
-    WithMirrored,
-    WithRewound,
-    WithShifted,
-    batch_rows,
-    load_clips,
-    to_video,
-)
+from trajvit.datasets.loading import MIXED, ClipSet, ClipStream, WithMirrored, WithShifted, batch_rows, load_clips, to_video
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +60,6 @@ def test_beside_each_clip_stands_its_mirror_image(data):
         rows = batch_rows(len(streamed), 16, 1, step, streamed.block)
         streamed.expect(batch_rows(len(streamed), 16, 1, step + 8, streamed.block))
         assert torch.equal(streamed.videos(rows), both.videos(rows))
-
-
-def test_beside_each_clip_stands_that_clip_backwards_and_turned_over(data):
-    clips = load_clips(data, 60)
-    rewound = WithRewound(clips, torch.tensor([1, 2]))
-    assert len(rewound) == 120 and rewound.labels[:4].tolist() == [0, 0, 1, 1]
-    assert torch.equal(rewound.videos(slice(0, None, 2)), clips.videos())
-    for label, video, backwards in zip(clips.labels, clips.videos(), rewound.videos(slice(1, None, 2)), strict=True):
-        assert torch.equal(backwards, video.flip(1, 2 if label in (1, 2) else 3))
 
 
 def box(video):

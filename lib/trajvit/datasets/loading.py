@@ -144,19 +144,6 @@ class WithMirrored(Views):
         return torch.where((rows % 2 == 1)[:, None, None, None, None], videos.flip(-1), videos)
 
 
-class WithRewound(Views):
-    """Every clip and that clip played backwards and turned over: top to bottom where its label is among `upside_down`, else left
-    to right."""
-
-    def __init__(self, clips: "TrainingClips", upside_down: Int[Tensor, " M"]):
-        super().__init__(clips, 2)
-        self.axes = torch.where(torch.isin(self.labels, upside_down), 3, 4)
-
-    def view(self, videos: Float[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B C T H W"]:
-        axes = (self.axes[rows] * (rows % 2))[:, None, None, None, None]
-        return torch.where(axes == 3, videos.flip(2, 3), torch.where(axes == 4, videos.flip(2, 4), videos))
-
-
 class WithShifted(Views):
     """Every clip, its view 0, and `shifts` copies of it, moved by whole pixels to any place where all light stays in view.
 

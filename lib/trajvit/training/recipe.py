@@ -1,6 +1,5 @@
 """Both stages of MAGVIT, one after the other: from a dataset to a saved model."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -8,11 +7,11 @@ from typing import Literal
 
 import torch
 from pydantic import Field, PositiveInt
-from torch import Tensor, nn
+from torch import nn
 
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import open_folder, write_file
-from trajvit.datasets.loading import SingleFrames, TrainingClips, WithMirrored, WithRewound, WithShifted, load_clips
+from trajvit.datasets.loading import SingleFrames, TrainingClips, WithMirrored, WithShifted, load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
 from trajvit.magvit.classifier import VideoClassifier
@@ -70,9 +69,6 @@ class Recipe(Settings):
     mirrored: bool = Field(
         False, description="the transformer learns from each clip and its mirror image, for worlds that look alike in a mirror"
     )
-    rewound: bool = Field(
-        False, description="the transformer learns from each clip and that clip played backwards, turned over as its family asks"
-    )
     shifts: int = Field(
         0, ge=0, description="the transformer learns from so many copies of each clip besides, moved to anywhere in view"
     )
@@ -108,7 +104,6 @@ class Recipe(Settings):
             "transformer_light",
             "dropout",
             "mirrored",
-            "rewound",
             "shifts",
             "transformer_steps",
             "transformer_batch",
@@ -122,20 +117,14 @@ class Recipe(Settings):
     @property
     def views(self) -> int:
         """How many views of each clip the transformer learns from."""
-        return (1 + self.mirrored) * self.elsewhere
-
-    @property
-    def elsewhere(self) -> int:
-        """Of so many views in turn all but the first begin elsewhere than clips of the world do."""
-        return (1 + self.rewound) * (1 + self.shifts)
+        return (1 + self.mirrored) * (1 + self.shifts)
 
     def learnt(self, clips: TrainingClips) -> TrainingClips:
-        """What the transformer learns from: `clips`, with their mirror images, rewound and moved copies where the recipe asks."""
+        """What the transformer learns from: `clips`, with their mirror images and moved copies where the recipe asks for them."""
         learnt = WithMirrored(clips) if self.mirrored else clips
-        if self.rewound:
-            learnt = WithRewound(learnt, _labels(family.rewinds == "top to bottom" for family in FAMILIES))
         if self.shifts:
-            learnt = WithShifted(learnt, self.shifts, self.seed, _labels(family.movable for family in FAMILIES))
+            movable = torch.tensor([label for label, family in enumerate(FAMILIES) if family.movable])
+            learnt = WithShifted(learnt, self.shifts, self.seed, movable)
         return learnt
 
     def check_shares(self, among: int) -> None:
@@ -272,18 +261,13 @@ def train_transformer(
     learnt, model = recipe.learnt(clips), MaskedTransformer(config)
     return fit(
         "transformer",
-        MaskedModelling(model, tokenizer, learnt, recipe.loss_parts, recipe.transformer_light, recipe.elsewhere),
+        MaskedModelling(model, tokenizer, learnt, recipe.loss_parts, recipe.transformer_light, 1 + recipe.shifts),
         recipe.fit(recipe.transformer_steps, recipe.transformer_batch, recipe.learning_rate),
         {"data": data, "recipe": recipe.of_model(), "transformer": config.model_dump(mode="json")},
         f"{root}/transformer",
         on_progress,
         val and look_at_transformer(val, clips, tokenizer),
     )
-
-
-def _labels(chosen: Iterable[bool]) -> Tensor:
-    """The labels of the families that are chosen."""
-    return torch.tensor(list(chosen)).nonzero().flatten()
 
 
 def _manifest(recipe: Recipe, data: dict, history: dict[str, dict[str, list[float]]]) -> dict:

@@ -5,7 +5,6 @@ Lengths are metres, times seconds, angles turns; the clip runs from t = 0 to t =
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -63,8 +62,7 @@ class Family:
     differ in the varied world.
 
     A picture moved sideways by s px is that of a ball s z / f further, so one with s vz / f more of constant sideways velocity:
-    `movable` says whether a path of the family is still one then. Played backwards, a picture is one of the family again if
-    it is turned over too: `rewinds` says how, left to right or top to bottom.
+    `movable` says whether a path of the family is still one then.
     """
 
     name: str
@@ -73,7 +71,6 @@ class Family:
     textbook: dict[str, Prior]
     varied: dict[str, Prior] = field(default_factory=dict)
     movable: bool = True
-    rewinds: Literal["left to right", "top to bottom"] = "left to right"
 
     def priors(self, variety: str) -> dict[str, Prior]:
         """The prior of each parameter, by name, in the `textbook` or the `varied` world."""
@@ -140,7 +137,6 @@ FAMILIES = (
         description="The ball circles once at constant depth.",
         textbook=_CIRCLE,
         varied=_ANY_CIRCLE | {"turns": Uniform(0.8, 1.2)},
-        rewinds="top to bottom",
     ),
     Family(
         name="helical",
@@ -149,7 +145,6 @@ FAMILIES = (
         textbook=_CIRCLE | {"vz": Uniform(-0.8, 0.8), "turns": Fixed(2.0)},
         varied=_ANY_CIRCLE | {"turns": Uniform(1.6, 2.4)},
         movable=False,
-        rewinds="top to bottom",
     ),
     Family(
         name="parabolic",

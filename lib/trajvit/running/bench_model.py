@@ -11,7 +11,7 @@ from trajvit.magvit.quantizers import FSQConfig
 from trajvit.magvit.tasks import TASKS, task_number
 from trajvit.magvit.tokenizer import Tokenizer
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
-from trajvit.training.loop import FitConfig, Prepared, Training
+from trajvit.training.loop import FitConfig, Training
 from trajvit.training.objectives import MaskedModelling, Reconstruction
 from trajvit.training.peak import flops, matmul_peak, seconds_a_call
 from trajvit.training.recipe import Recipe
@@ -54,8 +54,7 @@ def bench_train(sizes: tuple[str, ...] = ("nano", "small"), period_s: float = PE
             ),
         ):
             training = Training(objective, FitConfig(steps=10**6, batch_size=batch, learning_rate=1e-3, device="cpu"))
-            if isinstance(objective, Prepared):
-                objective.prepare()
+            training.prepare()
             work = flops(lambda training=training: training.step(0))
             work -= sum(flops(optimizer.step) for player in training.players for optimizer in player.optimizers)
             seconds = seconds_a_call(lambda training=training: training.step(1), period_s)

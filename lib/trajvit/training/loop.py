@@ -92,7 +92,7 @@ class Prepared(Protocol):
     `prepare` says for how many of the `samples` it is done; all processes meet there.
     """
 
-    def prepare(self, on_prepared: Callable[[int], None] = ...) -> None: ...
+    def prepare(self, on_prepared: Callable[[int], None]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,11 @@ class Training:
         opponents = objective.opponents if isinstance(objective, Contested) else []
         self.players = [Player(one, config, self.device) for one in (objective, *opponents)]
 
+    def prepare(self, on_prepared: Callable[[int], None] = lambda done: None) -> None:
+        """What the objective has to do before its first step, if anything; all processes meet here."""
+        if isinstance(self.objective, Prepared):
+            self.objective.prepare(on_prepared)
+
     def state(self) -> dict:
         """All that a resumed training needs; all processes meet here where the model is spread over them."""
         state = {"ema": self.ema.state_dict(), "players": [player.state() for player in self.players]}
@@ -323,8 +328,7 @@ def fit(
             journal = Journal(
                 telling, writer, folder, config.batch_size, None if training.one_piece else look, history.get("loss", [])
             )
-        if isinstance(objective, Prepared):
-            _prepare(objective, telling)
+        _prepare(training, telling)
         held = stack.enter_context(Held())
         stack.enter_context(spot_watched(held.ask))
         for step in range(first, config.steps):
@@ -355,11 +359,12 @@ def fit(
     return Fitted(training.averaged(), history)
 
 
-def _prepare(objective: Objective, telling: Telling | None) -> None:
-    """Have an objective do what it has to before its first step; where somebody is told, how far that is."""
+def _prepare(training: Training, telling: Telling | None) -> None:
+    """Prepare a training; where somebody is told, how far that is."""
     if telling is None:
-        return objective.prepare()
-    objective.prepare(lambda done: telling.advance(telling.done, f"{done:,} of {objective.samples:,} clips prepared"))
+        return training.prepare()
+    samples = training.objective.samples
+    training.prepare(lambda done: telling.advance(telling.done, f"{done:,} of {samples:,} clips prepared"))
     telling.started = time.monotonic()  # the rate to come is that of the steps
 
 

@@ -6,7 +6,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from trajvit.magvit.commit import masked_share
-from trajvit.magvit.decoding import GREEDY, SAMPLING, SURE, DecodingConfig, Prompt, clip_noise, decode, halton_rank, quarters
+from trajvit.magvit.decoding import (
+    ENSEMBLE,
+    GREEDY,
+    SAMPLING,
+    SURE,
+    DecodingConfig,
+    Prompt,
+    clip_noise,
+    decode,
+    halton_rank,
+    quarters,
+)
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.quantizers import FSQConfig
 from trajvit.magvit.tasks import TASKS
@@ -125,6 +136,17 @@ def test_a_completion_shows_what_was_given_and_sees_nothing_else(model, task):
     assert torch.equal(completed[:, :, visible], video[:, :, visible])
     hidden_changed = torch.where(visible, video, torch.rand_like(video))
     assert torch.equal(model.complete(hidden_changed, task.name, labels), completed)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_tasks_that_show_whole_frames_are_completed_from_five_views(model, task):
+    video = torch.zeros(2, 1, 8, 32, 32)
+    video[..., 12:17, 10:15] = torch.rand(2, 1, 8, 5, 5)
+    labels = [1, 2] if task.label == "given" else None
+    one, five = (model.complete(video, task.name, labels, decoding=decoding) for decoding in (GREEDY, ENSEMBLE))
+    assert torch.equal(one, five) == (task.name not in ("FP", "FI", "CFP"))
+    visible = task.visible((8, 32, 32))
+    assert torch.equal(five[:, :, visible], video[:, :, visible])
 
 
 def test_generation_and_prediction_are_completions(model):

@@ -159,7 +159,7 @@ class WithShifted(Views):
     def view(self, videos: Float[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B C T H W"]:
         lit, draws, moves = videos.amax((1, 2)) > 0, self.draws[rows], self.moves[rows]  # (B, H, W), (B, 2), (B,)
         down, across = moves * _move(lit.any(2), draws[:, 0]), moves * _move(lit.any(1), draws[:, 1])
-        return _rolled(_rolled(videos, down, 3), across, 4)
+        return rolled(rolled(videos, down, 3), across, 4)
 
 
 def _move(lit: Bool[Tensor, "B S"], draws: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
@@ -168,10 +168,10 @@ def _move(lit: Bool[Tensor, "B S"], draws: Float[Tensor, " B"]) -> Int[Tensor, "
     return (draws * (before + after + 1)).long() - before
 
 
-def _rolled(videos: Float[Tensor, "B C T H W"], by: Int[Tensor, " B"], axis: int) -> Float[Tensor, "B C T H W"]:
+def rolled(videos: Float[Tensor, "B C T H W"], by: Int[Tensor, " B"], axis: int) -> Float[Tensor, "B C T H W"]:
     """Each video moved along an axis; what leaves it at one end enters at the other."""
     size = videos.shape[axis]
-    source = (torch.arange(size) - by[:, None]) % size  # (B, size)
+    source = (torch.arange(size, device=by.device) - by[:, None]) % size  # (B, size)
     return videos.gather(axis, source.view([-1, 1, 1, 1, 1][:axis] + [size] + [1] * (4 - axis)).expand_as(videos))
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from trajvit.datasets.loading import TrainingClips, load_clips, to_frames, to_video
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
+from trajvit.magvit.ensemble import self_ensemble
 from trajvit.magvit.tokenizer import reconstruction_loss
 from trajvit.settings import InputError, Settings
 from trajvit.training.devices import sent
@@ -144,7 +145,7 @@ KINDS = {"simvp": SimVP, "convlstm": ConvLSTM}
 
 @dataclass(frozen=True)
 class PixelPredictor:
-    """A trained network as a predictor of frames."""
+    """A trained network as a predictor of frames: the mean of five views, as MAGVIT predicts."""
 
     model: SimVP | ConvLSTM
 
@@ -157,9 +158,14 @@ class PixelPredictor:
                 f"{given} of {frames.shape[1]} frames were given; this network was trained on {self.model.given} of "
                 f"{self.model.given + self.model.ahead}: train another"
             )
-        context = to_video(frames[:, :given])
-        ahead = np.concatenate([to_frames(self.model(chunk)) for chunk in context.split(CHUNK)])
-        return np.concatenate([frames[:, :given], ahead], axis=1)
+
+        def complete(video: Video) -> Video:
+            context = video[:, :, :given]
+            ahead = torch.cat([self.model(chunk) for chunk in context.split(CHUNK)]).clamp(0, 1)
+            return torch.cat([context, ahead], dim=2)
+
+        made = to_frames(self_ensemble(complete, to_video(frames)))
+        return np.concatenate([frames[:, :given], made[:, given:]], axis=1)
 
 
 class _Foretelling(nn.Module):

@@ -11,7 +11,7 @@ from trajvit.datasets.loading import to_frames, to_video
 from trajvit.evaluation.baselines import CentrePredictor, blank, centres_of, constant_velocity, copy_last
 from trajvit.evaluation.measure import Metric
 from trajvit.magvit.classifier import VideoClassifier
-from trajvit.magvit.decoding import GREEDY, DecodingConfig
+from trajvit.magvit.decoding import ENSEMBLE, DecodingConfig
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tasks import TASKS, condition, given_frames
 from trajvit.metrics.calibration import Reliability, reliability
@@ -143,7 +143,7 @@ def score_prediction(
     clips: Clips,
     rivals: Mapping[str, CentrePredictor] = TRIVIAL,
     known: Float[np.ndarray, "N ahead 2"] | None = None,
-    decoding: DecodingConfig = GREEDY,
+    decoding: DecodingConfig = ENSEMBLE,
 ) -> Prediction:
     """Predict the second half of every clip's frames from the first; errors are over the predicted frames.
 

@@ -46,6 +46,11 @@ class DecodingConfig(Settings):
         description="generation alone: how often a clip may be drawn until the model itself names the class that was asked for",
     )
 
+    self_ensemble: bool = Field(
+        False,
+        description="tasks that show whole frames alone: the mean of what is made of the clip and of four copies, moved by a pixel",
+    )
+
     @property
     def draws(self) -> bool:
         """Whether anything is drawn at random."""
@@ -70,9 +75,11 @@ SAMPLING = DecodingConfig(
 # the textbook world, and with 997 of 1000 of the varied one.
 SURE = 0.999
 
-# For prediction, where the future all but follows from the condition: the likeliest tokens, in one pass. More passes
-# commit to the black background first, of which the model is surest (docs/tried.md).
+# For what all but follows from the condition: the likeliest tokens, in one pass. More passes commit to the black background
+# first, of which the model is surest (docs/tried.md).
 GREEDY = DecodingConfig(steps=1, temperature=0.0, choice_temperature=0.0)
+# For prediction: the same of five views, since what limits it is how exactly tokens tell where the ball was.
+ENSEMBLE = DecodingConfig(**GREEDY.model_dump() | {"self_ensemble": True})
 
 
 # More than the confidences of two tokens ever differ, and more than the Gumbel noise on them does, of which T is the scale.

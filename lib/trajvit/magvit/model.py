@@ -15,7 +15,19 @@ from torch import Tensor, nn
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import open_folder, write_file
 from trajvit.magvit.commit import Sequence, interior
-from trajvit.magvit.decoding import GREEDY, SAMPLING, SURE, DecodingConfig, Prompt, clip_noise, decode, noise_shape, quarters
+from trajvit.magvit.decoding import (
+    ENSEMBLE,
+    GREEDY,
+    SAMPLING,
+    SURE,
+    DecodingConfig,
+    Prompt,
+    clip_noise,
+    decode,
+    noise_shape,
+    quarters,
+)
+from trajvit.magvit.ensemble import self_ensemble
 from trajvit.magvit.published import located, published
 from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, prediction_from, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
@@ -104,7 +116,7 @@ class MAGVIT(nn.Module):
         frames: int | None = None,
         labels: Int[Tensor, " B"] | list[int] | None = None,
         seed: int = 0,
-        decoding: DecodingConfig = GREEDY,
+        decoding: DecodingConfig = ENSEMBLE,
     ) -> Video:
         """All `frames` of the clips whose first frames are `context`, which are returned as given (tasks FP and CFP).
 
@@ -129,7 +141,7 @@ class MAGVIT(nn.Module):
         task: str,
         labels: Int[Tensor, " B"] | list[int] | None = None,
         seed: int = 0,
-        decoding: DecodingConfig = GREEDY,
+        decoding: DecodingConfig = ENSEMBLE,
     ) -> Video:
         """Clips in which everything that a task hides is the model's, and everything it shows is as in `video`.
 
@@ -197,8 +209,14 @@ class MAGVIT(nn.Module):
             labels = torch.full((len(video),), self.config.transformer.no_class)
         else:
             labels = self._checked_labels(torch.as_tensor(labels, dtype=torch.long), len(video))
-        visible = task.visible(self.config.tokenizer.clip)
-        return torch.where(visible.to(self.device), video.to(self.device), self._filled(task, video, labels, seed, decoding))
+        visible, video = task.visible(self.config.tokenizer.clip).to(self.device), video.to(self.device)
+
+        def complete(videos: Video) -> Video:
+            return torch.where(visible, videos, self._filled(task, videos, labels, seed, decoding))
+
+        if decoding.self_ensemble and task.shows_frames(self.config.tokenizer.clip):
+            return torch.where(visible, video, self_ensemble(complete, video))
+        return complete(video)
 
     def _filled(self, task: Task, videos: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
         """What the transformer makes of the conditions that `videos` show, decoded."""

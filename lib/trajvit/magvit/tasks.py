@@ -31,6 +31,12 @@ class Task:
     label: Literal["given", "hidden", "asked"]
     share: float
 
+    def shows_frames(self, clip: Clip) -> bool:
+        """Whether it shows some frames and hides others, each as a whole."""
+        visible = self.visible(clip).flatten(1)
+        shown = visible.any(1)
+        return bool(shown.any() and not shown.all() and visible[shown].all())
+
 
 def given_frames(frames: int) -> int:
     """How many frames of a clip the prediction tasks are given: half."""

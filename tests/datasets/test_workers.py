@@ -13,7 +13,7 @@ import trajvit
 from harness import contents, end, progress, quick_folder, records, run, start, wait_until
 from trajvit.datasets.folders import Disk
 from trajvit.datasets.generator import WORTH_A_WORKER, _default_workers, film_shard, make_shard, plan
-from trajvit.datasets.labour import cores
+from trajvit.datasets.labour import at_once, cores
 from trajvit.datasets.store import write_group
 from trajvit.datasets.verification import verify
 from trajvit.settings import InputError
@@ -213,3 +213,24 @@ def test_a_wrong_scheduler_or_one_without_workers_is_refused_in_one_line_before_
         assert code == 2 and err.count("\n") == 1 and address in err, err
         assert ("has no workers" if address == idle else "no Dask scheduler answers at") in err
     assert time.monotonic() - begun < 20 and not list(quick_path.iterdir())
+
+
+def test_calls_about_many_clips_are_made_at_once_in_fresh_processes_of_one_thread():
+    import torch
+
+    told = []
+    calls = {name: lambda _: (os.getpid(), torch.get_num_threads()) for name in ("one", "two", "three")}
+    found = at_once("calls", calls, 1000, lambda progress: told.append((progress.work, progress.done, progress.total)))
+    assert list(found) == list(calls) and len({pid for pid, _ in found.values()} | {os.getpid()}) >= 2
+    assert {threads for _, threads in found.values()} == {1}
+    assert ("calls", 0, 3) in told and told[-1] == ("calls", 3, 3)
+    assert {pid for pid, _ in at_once("calls", calls, 999).values()} == {os.getpid()}
+
+
+@pytest.mark.parametrize("clips", [999, 1000])
+def test_what_one_of_several_calls_raises_is_raised(clips):
+    def refuse(_):
+        raise InputError("no such thing")
+
+    with pytest.raises(InputError, match="no such thing"):
+        at_once("calls", {"good": lambda _: 1, "bad": refuse}, clips)

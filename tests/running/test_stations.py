@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from trajvit.evaluation.evaluation import evaluate
 from trajvit.magvit.published import located
 from trajvit.running import places
 from trajvit.running.cli import main
@@ -64,3 +65,31 @@ def test_a_damaged_manifest_of_a_checkpoint_is_told_in_one_line(checkpoint, tmp_
         assert main(["evaluate", checkpoint, "--out", str(tmp_path / "out")]) == 2
         said = capsys.readouterr().err
         assert "training.json" in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_an_evaluation_in_several_processes_finds_what_one_finds(checkpoint, tmp_path, monkeypatch):
+    p = Parameters(
+        checkpoint=checkpoint,
+        samples=20,
+        eval_samples=8,
+        data_dir="own",
+        run_dir="run",
+        judge_steps=2,
+        rival_steps=2,
+        pixel_steps=2,
+        autoregressive_steps=2,
+    )
+    _, model, recipe, train = evaluated(p)
+    test, metrics = make_data(p, "test"), []
+    for run, worth in (("here", 1000), ("at once", 1)):
+        monkeypatch.setattr("trajvit.datasets.labour.WORTH_PROCESSES", worth)
+        beside = stand_beside(p.model_copy(update={"run_dir": str(tmp_path / run)}), model, recipe, train, test)
+        metrics.append(evaluate(model, test.read(), beside, generated=4, futures=2).metrics)
+    one, other = (
+        {f"{group}.{name}": metric for group, found in every.items() for name, metric in found.items()} for every in metrics
+    )
+    assert list(one) == list(other) and {"prediction.centre_error_px", "tasks.FI", "generation.lawful"} < set(one)
+    for name, metric in one.items():
+        assert metric.value == pytest.approx(other[name].value, rel=1e-4, nan_ok=True), name
+        assert metric.baselines == pytest.approx(other[name].baselines, rel=1e-4), name
+        assert (metric.limit or 0) == pytest.approx(other[name].limit or 0, rel=1e-4), name

@@ -1,4 +1,4 @@
-"""Who makes the shards: this process, fresh processes of this machine, or a Dask cluster. What is made never depends on it.
+"""Who does the work: this process, fresh processes of this machine, or a Dask cluster. What is made never depends on it.
 
 No process is ever forked: one that has run torch has threads which a fork loses and then waits for, for ever.
 """
@@ -8,19 +8,21 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from trajvit.datasets.progress import Listener, Telling, silent
 from trajvit.settings import InputError, Settings
 
 ANSWER_WITHIN_S = 8  # a Dask scheduler, and the first of its workers
 ENDED_WITH_PARENT_S = 0.1
+WORTH_PROCESSES = 1000  # clips: work on fewer is done before fresh processes have loaded torch
 
 
 def cores() -> int:
@@ -50,12 +52,12 @@ class Labour(Settings):
         return self
 
 
-Each = Callable[[Callable[[int], int], Iterable[int]], Iterator[int]]
+Each = Callable[[Callable[[Any], Any], Iterable], Iterator]
 
 
 @contextmanager
 def crew(labour: Labour, workers: int) -> Iterator[Each]:
-    """Gives a function that does some work for each of some numbers, in any order, and yields the results as they come.
+    """Gives a function that does some work for each of some parts, in any order, and yields the results as they come.
 
     Raises `InputError` for a cluster that cannot be reached. The function raises what the work raises, and `OSError`
     where a worker is lost.
@@ -67,40 +69,68 @@ def crew(labour: Labour, workers: int) -> Iterator[Each]:
         yield partial(_in_processes, workers) if workers > 1 else _here
 
 
-def _here(work: Callable[[int], int], numbers: Iterable[int]) -> Iterator[int]:
-    for number in numbers:
-        yield work(number)
+def at_once(
+    work: str, calls: Mapping[str, Callable[[Listener], Any]], clips: int, on_progress: Listener = silent
+) -> dict[str, Any]:
+    """The results, by name, of calls that need nothing of one another, each with a listener of its own: where they are about
+    many `clips`, and there are several cores, in as many fresh processes of one thread each, else in turn, here.
+
+    From other processes `on_progress` hears of `work` how many calls are done. Raises what a call raises.
+    """
+    workers = min(cores(), len(calls))
+    if clips < WORTH_PROCESSES or workers == 1:
+        return {name: call(on_progress) for name, call in calls.items()}
+    found = {}
+    with (
+        crew(Labour(), workers) as each,
+        Telling(work, len(calls), "parts", listener=on_progress) as telling,
+        closing(each(_named_result, calls.items())) as results,
+    ):
+        for name, result in results:
+            found[name] = result
+            telling.advance(len(found), f"{name} is done")
+    return {name: found[name] for name in calls}
 
 
-def _in_processes(workers: int, work: Callable[[int], int], numbers: Iterable[int]) -> Iterator[int]:
+def _named_result(named: tuple[str, Callable[[Listener], Any]]) -> tuple[str, Any]:
+    name, call = named
+    return name, call(silent)
+
+
+def _here(work: Callable, parts: Iterable) -> Iterator:
+    for part in parts:
+        yield work(part)
+
+
+def _in_processes(workers: int, work: Callable, parts: Iterable) -> Iterator:
     import joblib  # here, since most datasets are small, and starting takes as long as making one
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     loky = {"n_jobs": workers, "inner_max_num_threads": 1, "initializer": _serve, "initargs": (os.getpid(),)}
     try:
         with _signals_kept_from_children(), joblib.parallel_config("loky", **loky):
-            results = _parallel(work, numbers)
+            results = _parallel(work, parts)
         yield from results
     except TerminatedWorkerError:
         raise OSError("a worker process was killed from outside (out of memory?)") from None
 
 
-def _on_cluster(work: Callable[[int], int], numbers: Iterable[int]) -> Iterator[int]:
+def _on_cluster(work: Callable, parts: Iterable) -> Iterator:
     from distributed import CancelledError, KilledWorker
     from distributed.comm import CommClosedError
 
     try:
-        yield from _parallel(work, numbers)
+        yield from _parallel(work, parts)
     except KilledWorker:
         raise OSError("the workers of the Dask cluster were killed again and again (out of memory?)") from None
     except (CancelledError, CommClosedError):
         raise OSError("the Dask scheduler is gone") from None
 
 
-def _parallel(work: Callable[[int], int], numbers: Iterable[int]) -> Iterator[int]:
+def _parallel(work: Callable, parts: Iterable) -> Iterator:
     import joblib
 
-    tasks = (joblib.delayed(work)(number) for number in numbers)
+    tasks = (joblib.delayed(work)(part) for part in parts)
     return joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from trajvit.datasets.labour import at_once
+from trajvit.datasets.progress import Listener, silent
 from trajvit.evaluation.baselines import CentrePredictor
 from trajvit.evaluation.futures import Futures, score_futures
 from trajvit.evaluation.generation import Generation, Generator, score_generation
@@ -61,7 +63,15 @@ class Evaluation:
         return {group: scored.metrics for group, scored in vars(self).items()}
 
 
-def evaluate(model: MAGVIT, clips: Clips, beside: Beside, generated: int, futures: int, seed: int = 0) -> Evaluation:
+def evaluate(
+    model: MAGVIT,
+    clips: Clips,
+    beside: Beside,
+    generated: int,
+    futures: int,
+    seed: int = 0,
+    on_progress: Listener = silent,
+) -> Evaluation:
     """Evaluate `model` on held-out `clips`, in the order in which they were filmed.
 
     `generated` clips are made for generation; of the first `futures` clips the future is drawn ten times. A model that
@@ -69,13 +79,13 @@ def evaluate(model: MAGVIT, clips: Clips, beside: Beside, generated: int, future
     """
     median = None if beside.known is None else beside.known.median
     prediction = score_prediction(model, clips, beside.predictors, median)
-    return Evaluation(
-        reconstruction=score_reconstruction(model, clips),
-        classification=score_classification(model, clips, beside.cnns, beside.bayes),
-        prediction=prediction,
-        futures=score_futures(model, clips, prediction, futures, beside.known, seed),
-        generation=score_generation(
+    scores = {  # what takes longest first
+        "tasks": lambda _: score_tasks(model, clips, prediction),
+        "generation": lambda _: score_generation(
             model, beside.judge, clips, generated, seed, world=beside.world, learnt=beside.learnt, rivals=beside.generators
         ),
-        tasks=score_tasks(model, clips, prediction.metrics["centre_error_px"].limit),
-    )
+        "futures": lambda _: score_futures(model, clips, prediction, futures, beside.known, seed),
+        "classification": lambda _: score_classification(model, clips, beside.cnns, beside.bayes),
+        "reconstruction": lambda _: score_reconstruction(model, clips),
+    }
+    return Evaluation(prediction=prediction, **at_once("evaluate", scores, len(clips.label), on_progress))

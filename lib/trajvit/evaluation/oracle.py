@@ -17,12 +17,15 @@ import io
 import json
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
 from trajvit.datasets.files import write_atomic
+from trajvit.datasets.labour import at_once
+from trajvit.datasets.progress import Listener, silent
 from trajvit.evaluation.measure import Metric
 from trajvit.evaluation.posterior import Infer, Posterior, set_scene, summarize
 from trajvit.evaluation.posterior_likelihood import by_likelihood
@@ -92,14 +95,25 @@ def oracle(
     return result
 
 
-def accuracy_by_frames(clips: Clips, world: WorldConfig, seed: int = 0, cache: Path | None = None) -> dict[int, Metric]:
+def accuracy_by_frames(
+    clips: Clips, world: WorldConfig, seed: int = 0, cache: Path | None = None, on_progress: Listener = silent
+) -> dict[int, Metric]:
     """How often the likeliest family is the true one after k = 2..T frames: the Bayes limit of classification."""
-    accuracy = {}
-    for given in range(2, world.frames + 1):
-        named = oracle(clips, world, given, seed, cache).class_probabilities.argmax(axis=1)
-        right = (named == clips.label).astype(float)
-        accuracy[given] = Metric.mean(right, "share", {"chance": 1 / len(NAMES)}, more_is_better=True)
-    return accuracy
+    seen = range(2, world.frames + 1)
+    calls = {f"{given} frames": partial(_named_right, clips, world, given, seed, cache) for given in seen}
+    named = at_once("oracle", calls, len(clips.label), on_progress)
+    chance = {"chance": 1 / len(NAMES)}
+    return {
+        given: Metric.mean(each, "share", chance, more_is_better=True) for given, each in zip(seen, named.values(), strict=True)
+    }
+
+
+def _named_right(
+    clips: Clips, world: WorldConfig, given: int, seed: int, cache: Path | None, _: Listener
+) -> Float64[np.ndarray, " N"]:
+    """1 for each clip whose likeliest family is its own, else 0."""
+    named = oracle(clips, world, given, seed, cache).class_probabilities.argmax(axis=1)
+    return (named == clips.label).astype(float)
 
 
 def _digest(frames: np.ndarray, world: WorldConfig, seed: int, infer: Infer) -> str:

@@ -185,15 +185,16 @@ class Tasks:
     completed: dict[str, Frames]
 
 
-def score_tasks(model: MAGVIT, clips: Clips, future: float | None = None) -> Tasks:
+def score_tasks(model: MAGVIT, clips: Clips, prediction: Prediction) -> Tasks:
     """The nine tasks that hide a part of the clip and show another: how far off the ball is in the frames that hide it.
 
     Hidden is a ball whose centre the task does not show. Beside it the condition itself, the visible part with its padding.
-    Where the second half of the frames is asked for, the limit is `future`, the oracle's error there: the first half tells
-    the class. For the other tasks none is known. The first few clips are kept to be looked at.
+    Frame prediction is `prediction`; where the second half of the frames is asked for, the limit is the oracle's error there:
+    the first half tells the class. For the other tasks none is known. The first few clips are kept to be looked at.
     """
     video, labels = to_video(clips.frames), torch.from_numpy(clips.label).long()
     column, row = clips.pixels.round().astype(int).transpose(2, 0, 1)  # each (N, T)
+    future = prediction.metrics["centre_error_px"].limit
     metrics, conditions, filled = {}, {}, {}
     for task in TASKS:
         visible = task.visible(model.config.tokenizer.clip)
@@ -202,7 +203,10 @@ def score_tasks(model: MAGVIT, clips: Clips, future: float | None = None) -> Tas
         hidden = ~visible.numpy()[np.arange(column.shape[1]), row, column]
         some = hidden.any(1)  # clips that hide the ball at all
         shown = to_frames(condition(task, video))
-        completed = to_frames(model.complete(video, task.name, labels if task.label == "given" else None))
+        if task.name == "FP":
+            completed = prediction.frames
+        else:
+            completed = to_frames(model.complete(video, task.name, labels if task.label == "given" else None))
         conditions[task.name], filled[task.name] = shown[:KEPT], completed[:KEPT]
         if some.any():
             model_px, condition_px = (

@@ -1,17 +1,19 @@
 """The stations of a run, each one call from the parameters; what is finished already is loaded, not made again."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from trajvit.datasets.folders import open_folder
 from trajvit.datasets.generator import generate, plan
+from trajvit.datasets.labour import at_once
 from trajvit.datasets.loading import load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset, ImportedConfig, open_dataset, read_config
 from trajvit.evaluation.autoregressive import AutoregressiveConfig, train_autoregressive
 from trajvit.evaluation.baselines import (
-    CentrePredictor,
     LawExtrapolation,
     NearestNeighbour,
     balls_of,
@@ -19,7 +21,6 @@ from trajvit.evaluation.baselines import (
     constant_acceleration,
 )
 from trajvit.evaluation.evaluation import Beside
-from trajvit.evaluation.generation import Generator
 from trajvit.evaluation.judge import JudgeConfig, train_judge
 from trajvit.evaluation.oracle import accuracy_by_frames, oracle
 from trajvit.evaluation.perceptron import PerceptronConfig, train_perceptron
@@ -30,7 +31,6 @@ from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.published import located, published
 from trajvit.magvit.tasks import given_frames
-from trajvit.metrics.centres import Balls
 from trajvit.running.launching import train_in_processes
 from trajvit.running.parameters import PUBLISHED, Parameters
 from trajvit.running.places import is_bucket, place
@@ -39,6 +39,7 @@ from trajvit.training.recipe import Recipe, Trained, train
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.streams import SPLITS
 
+AFTER = "autoregressive"
 # What to do about a checkpoint's training.json that cannot be used.
 RESTORE = "restore it, or remove it to evaluate on the clips that the parameters name"
 
@@ -210,52 +211,57 @@ def stand_beside(
     what can be known of the clips, where their world is known."""
     if str(train.root) != str(parameters.data("train")):  # other clips than those of the run, and of notebook 02's judge
         parameters = parameters.model_copy(update={"run_dir": f"{parameters.run_dir}/rivals"})
-    run, world, clips, learnt = parameters.run, known_world(test), test.read(), load_clips(train)
-    # Other CNNs than the judge, from another seed.
-    config, whole = JudgeConfig(steps=parameters.judge_steps, seed=parameters.seed + 1), train.config.world.frames
-    cnns = [
-        train_judge(config, train, run / f"pixel_classifier_{given}", on_progress, given)
-        for given in (whole, given_frames(whole))
-    ]
+    run, world, clips = parameters.run, known_world(test), test.read()
+    learnt = {"balls": lambda _: balls_of(recipe.learnt(load_clips(train)))}
+    trained = at_once("rivals", _rivals(parameters, model, train) | learnt, len(train), on_progress)
+    found = trained["balls"].centres[:: recipe.views]  # in the clips themselves, of which each is its own first view
+    laws = {"law_extrapolation": LawExtrapolation.of(train.config.world)} if known_world(train) else {}
+    bayes = accuracy_by_frames(clips, world, cache=run / "oracle", on_progress=on_progress) if world else {}
     return Beside(
-        judge=independent_judge(parameters, train, on_progress),
-        cnns=cnns,
-        learnt=balls_of(recipe.learnt(learnt)),
-        predictors=_predictors(parameters, train, balls_of(learnt), on_progress),
-        generators=_generators(parameters, model, train, on_progress),
+        judge=trained["judge"],
+        cnns=[trained["cnn"], trained["cnn of half"]],
+        learnt=trained["balls"],
+        predictors=TRIVIAL
+        | {"constant_acceleration": constant_acceleration}
+        | {kind: centres_of(trained[kind]) for kind in PIXEL_PREDICTORS if kind in trained}
+        | {"nearest_neighbour": NearestNeighbour(found, train.array("pixels")), "perceptron": trained["perceptron"]}
+        | laws,
+        generators={AFTER: partial(trained[AFTER].generate, seed=parameters.seed)} if AFTER in trained else {},
         world=world,
         known=world and oracle(clips, world, given_frames(world.frames), cache=run / "oracle"),
-        bayes=accuracy_by_frames(clips, world, cache=run / "oracle") if world else {},
+        bayes=bayes,
     )
 
 
-def _predictors(parameters: Parameters, dataset: Dataset, balls: Balls, on_progress: Listener) -> dict[str, CentrePredictor]:
-    """What predicts the ball's path: from pixels, then from the places of the `balls` of `dataset`; the world's laws only
-    where it is known."""
-    world, run = dataset.config.world, parameters.run
-    given, found = given_frames(world.frames), TRIVIAL | {"constant_acceleration": constant_acceleration}
+def _rivals(parameters: Parameters, model: MAGVIT, train: Dataset) -> dict[str, Callable[[Listener], Any]]:
+    """What trains each network that `model` is held against, those that take longest first.
+
+    From pixels: predictors of frames, the judge, and beside it other CNNs, of another seed, of all the frames and of half of
+    them. From the places of the balls a perceptron. From the model's tokens what generates them one after the other.
+    """
+    run, seed, whole = parameters.run, parameters.seed, train.config.world.frames
+    half, judge = given_frames(whole), JudgeConfig(steps=parameters.judge_steps, seed=seed + 1)
+    calls = {}
     if parameters.pixel_steps:
         for kind in PIXEL_PREDICTORS:
-            config = PixelPredictorConfig(kind=kind, steps=parameters.pixel_steps, seed=parameters.seed)
-            found[kind] = centres_of(train_pixel_predictor(config, dataset, given, run / kind, on_progress=on_progress))
-    config = PerceptronConfig(steps=parameters.rival_steps, seed=parameters.seed)
-    perceptron = train_perceptron(config, dataset, given, run / "perceptron", on_progress=on_progress)
-    found |= {"nearest_neighbour": NearestNeighbour(balls.centres, dataset.array("pixels")), "perceptron": perceptron}
-    return found | ({"law_extrapolation": LawExtrapolation.of(world)} if known_world(dataset) else {})
-
-
-def _generators(parameters: Parameters, model: MAGVIT, dataset: Dataset, on_progress: Listener) -> dict[str, Generator]:
-    """What generates clips: the same tokens, one after the other."""
-    if not parameters.autoregressive_steps:
-        return {}
-    config = AutoregressiveConfig(
-        steps=parameters.autoregressive_steps,
-        batch_size=parameters.transformer_batch,
-        learning_rate=parameters.learning_rate,
-        seed=parameters.seed,
-    )
-    other = train_autoregressive(config, model, dataset, parameters.run / "autoregressive", on_progress=on_progress)
-    return {"autoregressive": partial(other.generate, seed=parameters.seed)}
+            config = PixelPredictorConfig(kind=kind, steps=parameters.pixel_steps, seed=seed)
+            calls[kind] = partial(train_pixel_predictor, config, train, half, run / kind)
+    if parameters.autoregressive_steps:
+        config = AutoregressiveConfig(
+            steps=parameters.autoregressive_steps,
+            batch_size=parameters.transformer_batch,
+            learning_rate=parameters.learning_rate,
+            seed=seed,
+        )
+        calls[AFTER] = partial(train_autoregressive, config, model, train, run / AFTER)
+    return calls | {
+        "judge": partial(independent_judge, parameters, train),
+        "cnn": partial(train_judge, judge, train, run / f"pixel_classifier_{whole}", given=whole),
+        "cnn of half": partial(train_judge, judge, train, run / f"pixel_classifier_{half}", given=half),
+        "perceptron": partial(
+            train_perceptron, PerceptronConfig(steps=parameters.rival_steps, seed=seed), train, half, run / "perceptron"
+        ),
+    }
 
 
 def known_world(dataset: Dataset) -> WorldConfig | None:

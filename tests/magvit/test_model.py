@@ -235,7 +235,7 @@ def test_what_is_not_wanted_stays_masked():
     assert torch.equal(drawn, torch.where(wanted, knowing.truth, config.mask_token))
 
 
-def test_generation_draws_the_first_half_then_predicts_the_second_then_settles_what_it_drew(model, monkeypatch):
+def test_generation_draws_the_first_half_and_predicts_the_second_settles_both_and_predicts_anew(model, monkeypatch):
     seen, forward, mask_token = [], model.transformer.forward, model.transformer.config.mask_token
 
     def watched(tokens, task, label):
@@ -245,7 +245,8 @@ def test_generation_draws_the_first_half_then_predicts_the_second_then_settles_w
     monkeypatch.setattr(model.transformer, "forward", watched)
     model.generate([2], decoding=SAMPLING.model_copy(update={"steps": 4, "tries": 1}))
     assert seen[:5] == [("CG", [32 - 8 * step, 32], [2]) for step in range(4)] + [("CFP", [0, 32], [2])]
-    assert seen[5:] == [("CG", [4, 0], [2])] * 4 + [("CG", [16, 16], [2]), ("CFP", [0, 32], [2])]
+    assert seen[5:11] == [("CG", [4, 0], [2])] * 4 + [("CG", [16, 16], [2]), ("CFP", [0, 32], [2])]
+    assert seen[11:] == [("CFP", [0, 32], [2])] * 5, "of five views"
 
 
 def test_quarters_hold_each_position_once_and_no_two_neighbours():

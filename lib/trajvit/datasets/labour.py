@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
@@ -82,10 +83,13 @@ def at_once(
         return {name: call(on_progress) for name, call in calls.items()}
     found = {}
     with (
+        warnings.catch_warnings(),
         crew(Labour(), workers) as each,
         Telling(work, len(calls), "parts", listener=on_progress) as telling,
         closing(each(_named_result, calls.items())) as results,
     ):
+        # A process whose memory has grown is ended after its call, and another one takes the next.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
         for name, result in results:
             found[name] = result
             telling.advance(len(found), f"{name} is done")
@@ -131,7 +135,7 @@ def _parallel(work: Callable, parts: Iterable) -> Iterator:
     import joblib
 
     tasks = (joblib.delayed(work)(part) for part in parts)
-    return joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
+    return joblib.Parallel(return_as="generator_unordered", batch_size=1, max_nbytes=None)(tasks)
 
 
 @contextmanager

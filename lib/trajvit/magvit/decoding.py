@@ -48,7 +48,8 @@ class DecodingConfig(Settings):
 
     self_ensemble: bool = Field(
         False,
-        description="tasks that show whole frames alone: the mean of what is made of the clip and of four copies, moved by a pixel",
+        description="tasks that show whole frames, and halves: what is made of those is the mean over the clip and four copies of it, "
+        "moved by a pixel",
     )
 
     @property
@@ -70,6 +71,7 @@ SAMPLING = DecodingConfig(
     halves=True,
     settle=True,
     tries=8,
+    self_ensemble=True,
 )
 # How probable the model must hold the class of a clip that it has drawn, not to draw it again: as it does with all real clips of
 # the textbook world, and with 997 of 1000 of the varied one.

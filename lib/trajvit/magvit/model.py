@@ -103,9 +103,9 @@ class MAGVIT(nn.Module):
     def generate(self, labels: Int[Tensor, " B"] | list[int], seed: int = 0, decoding: DecodingConfig = SAMPLING) -> Video:
         """New videos of the given classes (task CG). Clip k depends on (seed, k, its label) alone.
 
-        By default the first half of the frames is drawn, a time slice after the other, the rest follows from it as in
-        `predict`, the whole settles on what is likeliest, part by part, and what the model itself takes for another class is
-        drawn again; `DecodingConfig()` decodes as the paper does.
+        By default the first half of the frames is drawn, a time slice after the other, the rest follows from it, the whole
+        settles on what is likeliest, part by part, what the model itself takes for another class is drawn again, and the second
+        half is that which `predict` makes of the first; `DecodingConfig()` decodes as the paper does.
         """
         labels = torch.as_tensor(labels, dtype=torch.long)
         return self.complete(torch.zeros(len(labels), *self._clip_shape()), "CG", labels, seed, decoding)
@@ -209,13 +209,20 @@ class MAGVIT(nn.Module):
             labels = torch.full((len(video),), self.config.transformer.no_class)
         else:
             labels = self._checked_labels(torch.as_tensor(labels, dtype=torch.long), len(video))
-        visible, video = task.visible(self.config.tokenizer.clip).to(self.device), video.to(self.device)
+        return self._made(task, video.to(self.device), labels, seed, decoding)
+
+    def _made(self, task: Task, video: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
+        """What is hidden from the model, once or of several views, and what is shown from `video`."""
+        clip = self.config.tokenizer.clip
+        visible = task.visible(clip).to(self.device)
 
         def complete(videos: Video) -> Video:
             return torch.where(visible, videos, self._filled(task, videos, labels, seed, decoding))
 
-        if decoding.self_ensemble and task.shows_frames(self.config.tokenizer.clip):
+        if decoding.self_ensemble and task.shows_frames(clip):
             return torch.where(visible, video, self_ensemble(complete, video))
+        if decoding.self_ensemble and decoding.halves and task.name == "CG":
+            return self._made(TASKS[task_number("CFP")], complete(video), labels, seed, ENSEMBLE)
         return complete(video)
 
     def _filled(self, task: Task, videos: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:

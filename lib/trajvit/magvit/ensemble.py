@@ -25,7 +25,8 @@ def self_ensemble(complete: Callable[[Video], Video], video: Video) -> Video:
     total = first
     for move in MOVES:
         down, across = _with_room(lit.any(2), move[0]), _with_room(lit.any(1), move[1])
-        made = complete(rolled(rolled(video, down, 3), across, 4))
+        moves = bool(down.any() or across.any())
+        made = complete(rolled(rolled(video, down, 3), across, 4)) if moves else first
         total = total + rolled(rolled(made, -down, 3), -across, 4)
     return total / (1 + len(MOVES))
 

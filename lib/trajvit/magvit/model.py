@@ -121,7 +121,8 @@ class MAGVIT(nn.Module):
         """All `frames` of the clips whose first frames are `context`, which are returned as given (tasks FP and CFP).
 
         `context` holds a multiple of the frames that a token spans; training shows half of the clip's frames, so that is
-        what the model does best. With `labels` the class is given too. Greedy by default; pass a `DecodingConfig` for samples.
+        what the model does best. With `labels` the class is given too. By default the mean of the likeliest futures of five
+        views of the clip (`self_ensemble`); pass a `DecodingConfig` for samples.
         """
         whole, stride, given = self.config.tokenizer.frames, self.config.tokenizer.stride[0], context.shape[2]
         if frames not in (None, whole):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from pydantic import Field
 
 from trajvit.datasets.files import write_json
@@ -90,3 +90,8 @@ def read_metrics(run_dir: Path) -> dict:
         return {}
     except ValueError as error:
         raise InputError(f"{run_dir}/metrics.json cannot be read ({error}): delete it and run again") from None
+
+
+def named_right(probabilities: Float[np.ndarray, "N K"], label: Integer[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """1 for each clip whose likeliest class is its own, else 0."""
+    return (probabilities.argmax(1) == label).astype(float)

@@ -26,7 +26,7 @@ from jaxtyping import Float32, Float64
 from trajvit.datasets.files import write_atomic
 from trajvit.datasets.labour import at_once
 from trajvit.datasets.progress import Listener, silent
-from trajvit.evaluation.measure import Metric
+from trajvit.evaluation.measure import Metric, named_right
 from trajvit.evaluation.posterior import Infer, Posterior, set_scene, summarize
 from trajvit.evaluation.posterior_likelihood import by_likelihood
 from trajvit.evaluation.posterior_simulation import by_simulation
@@ -100,7 +100,7 @@ def accuracy_by_frames(
 ) -> dict[int, Metric]:
     """How often the likeliest family is the true one after k = 2..T frames: the Bayes limit of classification."""
     seen = range(2, world.frames + 1)
-    calls = {f"{given} frames": partial(_named_right, clips, world, given, seed, cache) for given in seen}
+    calls = {f"{given} frames": partial(_right_from, clips, world, given, seed, cache) for given in seen}
     named = at_once("oracle", calls, len(clips.label), on_progress)
     chance = {"chance": 1 / len(NAMES)}
     return {
@@ -108,12 +108,11 @@ def accuracy_by_frames(
     }
 
 
-def _named_right(
+def _right_from(
     clips: Clips, world: WorldConfig, given: int, seed: int, cache: Path | None, _: Listener
 ) -> Float64[np.ndarray, " N"]:
-    """1 for each clip whose likeliest family is its own, else 0."""
-    named = oracle(clips, world, given, seed, cache).class_probabilities.argmax(axis=1)
-    return (named == clips.label).astype(float)
+    """Whether the oracle names each clip's own family from its first frames."""
+    return named_right(oracle(clips, world, given, seed, cache).class_probabilities, clips.label)
 
 
 def _digest(frames: np.ndarray, world: WorldConfig, seed: int, infer: Infer) -> str:

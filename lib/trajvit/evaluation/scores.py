@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 
 from trajvit.datasets.loading import to_frames, to_video
 from trajvit.evaluation.baselines import CentrePredictor, blank, centres_of, constant_velocity, copy_last
-from trajvit.evaluation.measure import Metric
+from trajvit.evaluation.measure import Metric, named_right
 from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.decoding import ENSEMBLE, DecodingConfig
 from trajvit.magvit.model import MAGVIT
@@ -97,9 +97,11 @@ def score_classification(
     cnn_calibration = {"cnn_on_pixels": reliability(cnn_sure[whole], label).error} if whole in cnn_sure else {}
     accuracy = {}
     for given, probabilities in sure.items():
-        baselines = {"chance": 1 / len(NAMES)} | ({"cnn_on_pixels": _right(cnn_sure[given], label)} if given in cnn_sure else {})
+        baselines = {"chance": 1 / len(NAMES)} | (
+            {"cnn_on_pixels": named_right(cnn_sure[given], label)} if given in cnn_sure else {}
+        )
         limit = bayes[given].value if given in bayes else None
-        accuracy[given] = Metric.mean(_right(probabilities, label), "share", baselines, limit, more_is_better=True)
+        accuracy[given] = Metric.mean(named_right(probabilities, label), "share", baselines, limit, more_is_better=True)
     metrics = {"accuracy": accuracy[whole]}
     if (half := given_frames(whole)) in accuracy:
         metrics["accuracy_from_half"] = accuracy[half]
@@ -108,11 +110,6 @@ def score_classification(
     np.add.at(confusion, (label, sure[whole].argmax(1)), 1)
     by_frames = {"magvit": accuracy} | ({"bayes": dict(bayes)} if bayes else {})
     return Classification(metrics, confusion, calibration, by_frames)
-
-
-def _right(probabilities: Float[np.ndarray, "N K"], label: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """1 for each clip whose likeliest class is its own, else 0."""
-    return (probabilities.argmax(1) == label).astype(float)
 
 
 @dataclass(frozen=True)

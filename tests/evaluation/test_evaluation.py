@@ -14,10 +14,12 @@ from trajvit.evaluation.generation import score_generation
 from trajvit.evaluation.judge import JudgeConfig, train_judge
 from trajvit.evaluation.measure import Metric, read_metrics, record
 from trajvit.evaluation.scores import (
+    Tasks,
+    partly_shown,
     score_classification,
     score_prediction,
     score_reconstruction,
-    score_tasks,
+    score_task,
 )
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tasks import TASK_NAMES
@@ -120,7 +122,12 @@ def test_beside_each_classification_stands_the_cnn_that_sees_as_many_frames(data
 def test_tasks_are_scored_where_they_hide_the_ball(data, untrained):
     clips = data[1]
     models, known = (Oracle(clips, untrained), untrained), clips.pixels[:, 4:].astype(float) + 0.3
-    perfect, poor = (score_tasks(one, clips, score_prediction(one, clips, known=known)).metrics for one in models)
+    predictions = [score_prediction(one, clips, known=known) for one in models]
+    tasks = partly_shown((8, 32, 32))
+    perfect, poor = (
+        Tasks({task.name: score_task(one, clips, task, prediction) for task in tasks}).metrics
+        for one, prediction in zip(models, predictions, strict=True)
+    )
     assert set(perfect) == set(TASK_NAMES) - {"CG", "CLS"}
     for name, metric in perfect.items():
         assert metric.limit == (pytest.approx(0.3 * 2**0.5, rel=1e-4) if name in ("FP", "CFP") else None)

@@ -16,10 +16,11 @@ from trajvit.evaluation.scores import (
     Prediction,
     Reconstruction,
     Tasks,
+    partly_shown,
     score_classification,
     score_prediction,
     score_reconstruction,
-    score_tasks,
+    score_task,
 )
 from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.model import MAGVIT
@@ -79,13 +80,16 @@ def evaluate(
     """
     median = None if beside.known is None else beside.known.median
     prediction = score_prediction(model, clips, beside.predictors, median)
+    tasks = {f"task {task.name}": task for task in partly_shown(model.config.tokenizer.clip)}
     scores = {  # what takes longest first
-        "tasks": lambda _: score_tasks(model, clips, prediction),
         "generation": lambda _: score_generation(
             model, beside.judge, clips, generated, seed, world=beside.world, learnt=beside.learnt, rivals=beside.generators
         ),
         "futures": lambda _: score_futures(model, clips, prediction, futures, beside.known, seed),
+        **{name: lambda _, task=task: score_task(model, clips, task, prediction) for name, task in tasks.items()},
         "classification": lambda _: score_classification(model, clips, beside.cnns, beside.bayes),
         "reconstruction": lambda _: score_reconstruction(model, clips),
     }
-    return Evaluation(prediction=prediction, **at_once("evaluate", scores, len(clips.label), on_progress))
+    found = at_once("evaluate", scores, len(clips.label), on_progress)
+    by_task = {task.name: found.pop(name) for name, task in tasks.items()}
+    return Evaluation(prediction=prediction, tasks=Tasks(by_task), **found)

@@ -13,7 +13,7 @@ from trajvit.evaluation.measure import Metric, named_right
 from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.decoding import ENSEMBLE, DecodingConfig
 from trajvit.magvit.model import MAGVIT
-from trajvit.magvit.tasks import TASKS, condition, given_frames
+from trajvit.magvit.tasks import TASKS, Clip, Task, condition, given_frames
 from trajvit.metrics.calibration import Reliability, reliability
 from trajvit.metrics.centres import ball_centres, centre_error, find_balls
 from trajvit.metrics.codes import code_perplexity, code_usage
@@ -174,41 +174,47 @@ def score_prediction(
 
 
 @dataclass(frozen=True)
+class Completion:
+    """What MAGVIT makes of a task's conditions; of the first clips both are kept, to be looked at. There is no `metric` where no
+    clip's ball is hidden."""
+
+    metric: Metric | None
+    shown: Frames
+    completed: Frames
+
+
+@dataclass(frozen=True)
 class Tasks:
-    """`shown` are the first clips' conditions and `completed` what MAGVIT makes of them, by task."""
+    by_task: dict[str, Completion]
 
-    metrics: dict[str, Metric]
-    shown: dict[str, Frames]
-    completed: dict[str, Frames]
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        return {name: scored.metric for name, scored in self.by_task.items() if scored.metric}
 
 
-def score_tasks(model: MAGVIT, clips: Clips, prediction: Prediction) -> Tasks:
-    """The nine tasks that hide a part of the clip and show another: how far off the ball is in the frames that hide it.
+def partly_shown(clip: Clip) -> list[Task]:
+    """The tasks that hide a part of a clip and show another: nine, of clips of more than two frames."""
+    return [task for task in TASKS if (visible := task.visible(clip)).any() and not visible.all()]
 
-    Hidden is a ball whose centre the task does not show. Beside it the condition itself, the visible part with its padding.
-    Frame prediction is `prediction`; where the second half of the frames is asked for, the limit is the oracle's error there:
-    the first half tells the class. For the other tasks none is known. The first few clips are kept to be looked at.
+
+def score_task(model: MAGVIT, clips: Clips, task: Task, prediction: Prediction) -> Completion:
+    """How far off the ball is in the frames that hide it, where the task does not show its centre.
+
+    Beside it the condition itself, the visible part with its padding. Frame prediction is `prediction`; where the second half of
+    the frames is asked for, the limit is the oracle's error there: the first half tells the class. For the other tasks none
+    is known.
     """
-    video, labels = to_video(clips.frames), torch.from_numpy(clips.label).long()
+    video = to_video(clips.frames)
+    labels = torch.from_numpy(clips.label).long() if task.label == "given" else None
+    shown = to_frames(condition(task, video))
+    completed = prediction.frames if task.name == "FP" else to_frames(model.complete(video, task.name, labels))
     column, row = clips.pixels.round().astype(int).transpose(2, 0, 1)  # each (N, T)
-    future = prediction.metrics["centre_error_px"].limit
-    metrics, conditions, filled = {}, {}, {}
-    for task in TASKS:
-        visible = task.visible(model.config.tokenizer.clip)
-        if not visible.any() or visible.all():
-            continue
-        hidden = ~visible.numpy()[np.arange(column.shape[1]), row, column]
-        some = hidden.any(1)  # clips that hide the ball at all
-        shown = to_frames(condition(task, video))
-        if task.name == "FP":
-            completed = prediction.frames
-        else:
-            completed = to_frames(model.complete(video, task.name, labels if task.label == "given" else None))
-        conditions[task.name], filled[task.name] = shown[:KEPT], completed[:KEPT]
-        if some.any():
-            model_px, condition_px = (
-                (centre_error(frames, clips.pixels) * hidden).sum(1)[some] / hidden.sum(1)[some] for frames in (completed, shown)
-            )
-            limit = future if task.name in ("FP", "CFP") else None
-            metrics[task.name] = Metric.mean(model_px, "px", {"condition": condition_px}, limit)
-    return Tasks(metrics, conditions, filled)
+    hidden = ~task.visible(model.config.tokenizer.clip).numpy()[np.arange(column.shape[1]), row, column]
+    some, metric = hidden.any(1), None  # clips that hide the ball at all
+    if some.any():
+        model_px, condition_px = (
+            (centre_error(frames, clips.pixels) * hidden).sum(1)[some] / hidden.sum(1)[some] for frames in (completed, shown)
+        )
+        limit = prediction.metrics["centre_error_px"].limit if task.name in ("FP", "CFP") else None
+        metric = Metric.mean(model_px, "px", {"condition": condition_px}, limit)
+    return Completion(metric, shown[:KEPT], completed[:KEPT])

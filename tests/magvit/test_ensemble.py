@@ -1,6 +1,8 @@
 import pytest
 import torch
-from trajvit.magvit.ensemble import MOVES, self_ensemble
+from trajvit.magvit.decoding import SAMPLING
+from trajvit.magvit.ensemble import MOVES, self_ensemble, with_mirror_image
+from trajvit.magvit.model import MAGVIT
 
 
 def lit(row, column, size=8):
@@ -48,3 +50,32 @@ def test_what_fills_the_frame_is_completed_once():
     seen = []
     made = self_ensemble(lambda video: seen.append(video) or video, torch.ones(2, 1, 2, 8, 8))
     assert len(seen) == 1 and torch.allclose(made, torch.ones(2, 1, 2, 8, 8))
+
+
+def test_what_is_made_of_the_mirror_image_is_mirrored_back_and_averaged():
+    made = with_mirror_image(lambda video: video + torch.roll(video, 2, dims=4))(lit(3, 3))
+    assert torch.allclose(made, lit(3, 3) + 0.5 * lit(3, 5) + 0.5 * lit(3, 1))
+
+
+@pytest.mark.parametrize("task", ["FP", "FI", "IPC", "OPC", "OPV", "OPH"])
+def test_a_model_that_learnt_from_mirror_images_completes_both_alike(task, little_magvit):
+    video = torch.rand(3, 1, *little_magvit.config.tokenizer.clip, generator=torch.Generator().manual_seed(0)).round()
+    mirrored = MAGVIT(little_magvit.tokenizer, little_magvit.transformer, little_magvit.config.classes, mirrored=True)
+    for model, alike in ((mirrored, True), (little_magvit, False)):
+        made, image = model.complete(video, task), model.complete(video.flip(4), task).flip(4)
+        assert torch.allclose(made, image, atol=1e-5) == alike
+
+
+@pytest.mark.parametrize("task", ["OPD", "IPD"])
+def test_what_looks_otherwise_in_a_mirror_is_completed_as_it_is(task, little_magvit):
+    video = torch.rand(3, 1, *little_magvit.config.tokenizer.clip, generator=torch.Generator().manual_seed(0)).round()
+    mirrored = MAGVIT(little_magvit.tokenizer, little_magvit.transformer, little_magvit.config.classes, mirrored=True)
+    assert torch.equal(mirrored.complete(video, task), little_magvit.complete(video, task))
+
+
+def test_what_is_drawn_is_drawn_once_by_a_model_that_learnt_from_mirror_images(little_magvit, tmp_path):
+    mirrored = MAGVIT(little_magvit.tokenizer, little_magvit.transformer, little_magvit.config.classes, mirrored=True)
+    mirrored.save_pretrained(tmp_path)
+    assert MAGVIT.from_pretrained(tmp_path).config.mirrored
+    one_view = SAMPLING.model_copy(update={"self_ensemble": False})
+    assert torch.equal(mirrored.generate([0, 1], decoding=one_view), little_magvit.generate([0, 1], decoding=one_view))

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from trajvit.datasets.loading import TrainingClips, load_clips, to_frames, to_video
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
-from trajvit.magvit.ensemble import self_ensemble
+from trajvit.magvit.ensemble import self_ensemble, with_mirror_image
 from trajvit.magvit.tokenizer import reconstruction_loss
 from trajvit.settings import InputError, Settings
 from trajvit.training.devices import sent
 from trajvit.training.loop import FitConfig, fit
-from trajvit.worlds.config import ClipShape
+from trajvit.worlds.config import ClipShape, WorldConfig
 
 SEED_OFFSET = 3_000_003
 CHUNK = 64
@@ -145,9 +145,11 @@ KINDS = {"simvp": SimVP, "convlstm": ConvLSTM}
 
 @dataclass(frozen=True)
 class PixelPredictor:
-    """A trained network as a predictor of frames: the mean of five views, as MAGVIT predicts."""
+    """A trained network as a predictor of frames: the mean of five views, as MAGVIT predicts, and where the world looks alike in
+    a mirror of their mirror images too."""
 
     model: SimVP | ConvLSTM
+    mirrored: bool
 
     @torch.no_grad()
     def __call__(self, frames: UInt8[np.ndarray, "N T H W C"], given: int) -> UInt8[np.ndarray, "N T H W C"]:
@@ -164,7 +166,7 @@ class PixelPredictor:
             ahead = torch.cat([self.model(chunk) for chunk in context.split(CHUNK)]).clamp(0, 1)
             return torch.cat([context, ahead], dim=2)
 
-        made = to_frames(self_ensemble(complete, to_video(frames)))
+        made = to_frames(self_ensemble(with_mirror_image(complete) if self.mirrored else complete, to_video(frames)))
         return np.concatenate([frames[:, :given], made[:, given:]], axis=1)
 
 
@@ -206,7 +208,8 @@ def train_pixel_predictor(
     )
     identity = {"data": dataset.origin(len(clips)), "predictor": config.model_dump(), "given": given}
     objective = _Foretelling(model, clips, config.foreground_weight)
-    return PixelPredictor(fit(config.kind, objective, settings, identity, Path(out), on_progress).model.cpu())
+    mirrored = isinstance(world, WorldConfig) and world.mirrors
+    return PixelPredictor(fit(config.kind, objective, settings, identity, Path(out), on_progress).model.cpu(), mirrored)
 
 
 def fold_of(shape: ClipShape) -> int:

@@ -49,7 +49,7 @@ class DecodingConfig(Settings):
     self_ensemble: bool = Field(
         False,
         description="tasks that show whole frames, and halves: what is made of those is the mean over the clip and four copies of it, "
-        "moved by a pixel",
+        "moved by a pixel; by a model that learnt from mirror images over both, of each task that looks alike in a mirror",
     )
 
     @property
@@ -80,7 +80,7 @@ SURE = 0.999
 # For what all but follows from the condition: the likeliest tokens, in one pass. More passes commit to the black background
 # first, of which the model is surest (docs/tried.md).
 GREEDY = DecodingConfig(steps=1, temperature=0.0, choice_temperature=0.0)
-# For prediction: the same of five views, since what limits it is how exactly tokens tell where the ball was.
+# For prediction and what is filled in: the same of several views, since what limits it is how exactly tokens tell where the ball was.
 ENSEMBLE = DecodingConfig(**GREEDY.model_dump() | {"self_ensemble": True})
 
 

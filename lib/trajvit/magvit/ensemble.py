@@ -31,6 +31,11 @@ def self_ensemble(complete: Callable[[Video], Video], video: Video) -> Video:
     return total / (1 + len(MOVES))
 
 
+def with_mirror_image(complete: Callable[[Video], Video]) -> Callable[[Video], Video]:
+    """The mean of what `complete` makes of clips and of their mirror images, mirrored back: of worlds that look alike in one."""
+    return lambda video: (complete(video) + complete(video.flip(4)).flip(4)) / 2
+
+
 def _with_room(lit: Bool[Tensor, "B S"], by: int) -> Int[Tensor, " B"]:
     """`by`, one pixel, for the clips whose last row or column on that side is dark, and 0 for the others."""
     return torch.where(lit[:, -1 if by > 0 else 0], 0, by)

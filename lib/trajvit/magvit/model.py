@@ -27,7 +27,7 @@ from trajvit.magvit.decoding import (
     noise_shape,
     quarters,
 )
-from trajvit.magvit.ensemble import self_ensemble
+from trajvit.magvit.ensemble import self_ensemble, with_mirror_image
 from trajvit.magvit.published import located, published
 from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, prediction_from, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
@@ -48,6 +48,7 @@ class MAGVITConfig(Settings):
     transformer: TransformerConfig
     classes: tuple[str, ...] = Field(description="names of the classes, in label order")
     tasks: tuple[str, ...] = TASK_NAMES
+    mirrored: bool = Field(False, description="it learnt from mirror images too, of a world that looks alike in a mirror")
 
 
 class MAGVIT(nn.Module):
@@ -55,10 +56,10 @@ class MAGVIT(nn.Module):
 
     tasks = TASK_NAMES
 
-    def __init__(self, tokenizer: Tokenizer, transformer: MaskedTransformer, classes: tuple[str, ...]):
+    def __init__(self, tokenizer: Tokenizer, transformer: MaskedTransformer, classes: tuple[str, ...], mirrored: bool = False):
         super().__init__()
         self.tokenizer, self.transformer = tokenizer, transformer
-        self.config = MAGVITConfig(tokenizer=tokenizer.config, transformer=transformer.config, classes=classes)
+        self.config = MAGVITConfig(tokenizer=tokenizer.config, transformer=transformer.config, classes=classes, mirrored=mirrored)
         self.eval()
 
     def encode(self, videos: Video) -> Int[Tensor, "B t h w"]:
@@ -122,7 +123,7 @@ class MAGVIT(nn.Module):
 
         `context` holds a multiple of the frames that a token spans; training shows half of the clip's frames, so that is
         what the model does best. With `labels` the class is given too. By default the mean of the likeliest futures of five
-        views of the clip (`self_ensemble`); pass a `DecodingConfig` for samples.
+        views of the clip (`self_ensemble`), and of their mirror images where it learnt from such; pass a `DecodingConfig` for samples.
         """
         whole, stride, given = self.config.tokenizer.frames, self.config.tokenizer.stride[0], context.shape[2]
         if frames not in (None, whole):
@@ -184,7 +185,7 @@ class MAGVIT(nn.Module):
             raise InputError(
                 f"{root} knows the tasks {', '.join(config.tasks)}; here they are {', '.join(TASK_NAMES)}: train again"
             )
-        model = cls(Tokenizer(config.tokenizer), MaskedTransformer(config.transformer), config.classes)
+        model = cls(Tokenizer(config.tokenizer), MaskedTransformer(config.transformer), config.classes, config.mirrored)
         try:
             model.load_state_dict(load(root.read("model.safetensors") or b""))
         except (SafetensorError, RuntimeError) as error:
@@ -213,18 +214,24 @@ class MAGVIT(nn.Module):
         return self._made(task, video.to(self.device), labels, seed, decoding)
 
     def _made(self, task: Task, video: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
-        """What is hidden from the model, once or of several views, and what is shown from `video`."""
+        """What is hidden from the model, once or of several views, and what is shown from `video`.
+
+        Of a task that shows whole frames all views are of that task, and of one that looks alike in a mirror both images are.
+        """
         clip = self.config.tokenizer.clip
         visible = task.visible(clip).to(self.device)
 
         def complete(videos: Video) -> Video:
             return torch.where(visible, videos, self._filled(task, videos, labels, seed, decoding))
 
-        if decoding.self_ensemble and task.shows_frames(clip):
-            return torch.where(visible, video, self_ensemble(complete, video))
-        if decoding.self_ensemble and decoding.halves and task.name == "CG":
-            return self._made(TASKS[task_number("CFP")], complete(video), labels, seed, ENSEMBLE)
-        return complete(video)
+        if not decoding.self_ensemble:
+            return complete(video)
+        if task.name == "CG":
+            made = complete(video)
+            return self._made(TASKS[task_number("CFP")], made, labels, seed, ENSEMBLE) if decoding.halves else made
+        alike = self.config.mirrored and torch.equal(visible, visible.flip(2))
+        fill = with_mirror_image(complete) if alike else complete
+        return torch.where(visible, video, self_ensemble(fill, video)) if task.shows_frames(clip) else fill(video)
 
     def _filled(self, task: Task, videos: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
         """What the transformer makes of the conditions that `videos` show, decoded."""

@@ -183,7 +183,7 @@ def train(
     val = held_out(dataset)
     tokenizer = train_tokenizer(recipe, tokenizer_config, clips, data, root, on_progress, val)
     transformer = train_transformer(recipe, transformer_config, tokenizer.model, clips, data, root, on_progress, val)
-    model = MAGVIT(tokenizer.model, transformer.model, NAMES)
+    model = MAGVIT(tokenizer.model, transformer.model, NAMES, recipe.mirrored)
     history = {"tokenizer": tokenizer.history, "transformer": transformer.history}
     if processes.number() == 0:
         model.save_pretrained(root)

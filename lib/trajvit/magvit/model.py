@@ -214,9 +214,9 @@ class MAGVIT(nn.Module):
         return self._made(task, video.to(self.device), labels, seed, decoding)
 
     def _made(self, task: Task, video: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
-        """What is hidden from the model, once or of several views, and what is shown from `video`.
+        """Clips as in `video` where the task shows them, and the model's elsewhere, of one view or the mean over several.
 
-        Of a task that shows whole frames all views are of that task, and of one that looks alike in a mirror both images are.
+        A clip that is moved keeps its task where that shows whole frames; its mirror image, where that looks alike in a mirror.
         """
         clip = self.config.tokenizer.clip
         visible = task.visible(clip).to(self.device)

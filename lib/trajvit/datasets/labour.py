@@ -143,7 +143,7 @@ def _cluster(address: str) -> Iterator[None]:
     import joblib
     from distributed import Client
 
-    with _quiet("distributed.client", "distributed.core", "tornado.application"):
+    with _quiet("distributed.client", "distributed.core", "distributed.batched", "tornado.application"):
         try:
             client = Client(address, timeout=f"{ANSWER_WITHIN_S}s")
         except (OSError, ValueError) as error:

@@ -15,6 +15,17 @@ def places(videos):
     return [tuple(video[0, 0].nonzero()[0].tolist()) for video in videos]
 
 
+@pytest.fixture
+def mirrored(little_magvit):
+    """The same weights, of a model that learnt from mirror images."""
+    return MAGVIT(little_magvit.tokenizer, little_magvit.transformer, little_magvit.config.classes, mirrored=True)
+
+
+@pytest.fixture
+def video(little_magvit):
+    return torch.rand(3, 1, *little_magvit.config.tokenizer.clip, generator=torch.Generator().manual_seed(0)).round()
+
+
 def test_what_is_made_of_every_view_is_moved_back_and_averaged():
     seen = []
 
@@ -58,23 +69,18 @@ def test_what_is_made_of_the_mirror_image_is_mirrored_back_and_averaged():
 
 
 @pytest.mark.parametrize("task", ["FP", "FI", "IPC", "OPC", "OPV", "OPH"])
-def test_a_model_that_learnt_from_mirror_images_completes_both_alike(task, little_magvit):
-    video = torch.rand(3, 1, *little_magvit.config.tokenizer.clip, generator=torch.Generator().manual_seed(0)).round()
-    mirrored = MAGVIT(little_magvit.tokenizer, little_magvit.transformer, little_magvit.config.classes, mirrored=True)
+def test_a_model_that_learnt_from_mirror_images_completes_both_alike(task, little_magvit, mirrored, video):
     for model, alike in ((mirrored, True), (little_magvit, False)):
         made, image = model.complete(video, task), model.complete(video.flip(4), task).flip(4)
         assert torch.allclose(made, image, atol=1e-5) == alike
 
 
 @pytest.mark.parametrize("task", ["OPD", "IPD"])
-def test_what_looks_otherwise_in_a_mirror_is_completed_as_it_is(task, little_magvit):
-    video = torch.rand(3, 1, *little_magvit.config.tokenizer.clip, generator=torch.Generator().manual_seed(0)).round()
-    mirrored = MAGVIT(little_magvit.tokenizer, little_magvit.transformer, little_magvit.config.classes, mirrored=True)
+def test_what_looks_otherwise_in_a_mirror_is_completed_as_it_is(task, little_magvit, mirrored, video):
     assert torch.equal(mirrored.complete(video, task), little_magvit.complete(video, task))
 
 
-def test_what_is_drawn_is_drawn_once_by_a_model_that_learnt_from_mirror_images(little_magvit, tmp_path):
-    mirrored = MAGVIT(little_magvit.tokenizer, little_magvit.transformer, little_magvit.config.classes, mirrored=True)
+def test_what_is_drawn_is_drawn_once_by_a_model_that_learnt_from_mirror_images(little_magvit, mirrored, tmp_path):
     mirrored.save_pretrained(tmp_path)
     assert MAGVIT.from_pretrained(tmp_path).config.mirrored
     one_view = SAMPLING.model_copy(update={"self_ensemble": False})

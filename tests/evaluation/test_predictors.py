@@ -60,10 +60,26 @@ def test_a_finished_perceptron_is_loaded_and_another_is_refused(data, clips, tmp
         train_perceptron(config, data, 8, tmp_path)
 
 
+def test_what_learnt_from_mirror_images_predicts_both_alike(tmp_path):
+    data = trajvit.generate(out=tmp_path / "data", samples=64, variety="varied")
+    frames = film(WorldConfig(variety="varied"), 0, "test", 0, 20).frames
+    recipe, config = Recipe(mirrored=True, shifts=2), PixelPredictorConfig(width=8, steps=2, batch_size=4)
+    pixels = train_pixel_predictor(config, recipe, data, GIVEN, tmp_path / "simvp")
+    alike = pixels(frames, GIVEN).astype(int) - pixels(frames[:, :, :, ::-1].copy(), GIVEN)[:, :, :, ::-1]
+    assert abs(alike).max() <= 1
+    for learnt, is_alike in ((True, True), (False, False)):
+        config = PerceptronConfig(steps=20, batch_size=16, mirrored=learnt)
+        centres = train_perceptron(config, data, GIVEN, tmp_path / f"perceptron {learnt}")
+        (u, v), (image_u, image_v) = (centres(f, GIVEN).transpose(2, 0, 1) for f in (frames, frames[:, :, :, ::-1].copy()))
+        assert (np.allclose(u, 31 - image_u, atol=1e-3) and np.allclose(v, image_v, atol=1e-3)) == is_alike
+    with pytest.raises(InputError, match="belongs to another training"):
+        train_pixel_predictor(PixelPredictorConfig(width=8, steps=2, batch_size=4), Recipe(), data, GIVEN, tmp_path / "simvp")
+
+
 @pytest.mark.parametrize("kind", ["simvp", "convlstm"])
 def test_a_predictor_of_pixels_learns_to_move_the_ball(data, clips, tmp_path, kind):
     config = PixelPredictorConfig(kind=kind, width=16, steps=120, batch_size=16, learning_rate=4e-3)
-    predict = train_pixel_predictor(config, data, GIVEN, tmp_path)
+    predict = train_pixel_predictor(config, Recipe(), data, GIVEN, tmp_path)
     frames = predict(clips.frames, GIVEN)
     assert np.array_equal(frames[:, :GIVEN], clips.frames[:, :GIVEN])
     assert np.array_equal(frames, predict(blinded(clips.frames), GIVEN))
@@ -83,7 +99,7 @@ def test_pixels_of_other_shapes_and_colours_are_predicted_too(tmp_path):
     data = trajvit.generate(out=tmp_path / "data", samples=16, format="6x40x24x3")
     for kind in ("simvp", "convlstm"):
         config = PixelPredictorConfig(kind=kind, width=8, steps=2, batch_size=4)
-        predict = train_pixel_predictor(config, data, 2, tmp_path / kind)
+        predict = train_pixel_predictor(config, Recipe(), data, 2, tmp_path / kind)
         assert predict(data.array("frames", 0, 5), 2).shape == (5, 6, 40, 24, 3)
 
 

@@ -192,3 +192,9 @@ def test_a_verdict_goes_by_the_paired_interval(value, interval, verdict):
         limit=0.2,
     )
     assert Headline("t", "f", metric).verdict == verdict and metric.best_baseline == ("rival", 1)
+
+
+def test_of_what_has_no_interval_nothing_is_said_but_that_it_is_at_the_limit():
+    for value, verdict in ((1.05, "at the limit"), (1.3, "no interval")):
+        metric = Metric(value=value, unit="at n = 1000", baselines={"blank": 9.0}, limit=1.0)
+        assert Headline("t", "f", metric).verdict == verdict

@@ -57,6 +57,16 @@ def test_where_prediction_comes_to_the_border_the_clip_stays_too():
     assert {column for _, column in places(torch.cat(seen))} == {3, 2}
 
 
+def test_light_that_a_copy_alone_makes_at_the_border_does_not_enter_at_the_other():
+    """Where it is moved back, a copy's light would leave; the clip's own is taken instead."""
+
+    def complete(video):
+        moved = video[:, :, :, 4, 4].amax() > 0  # the first copy, a pixel down and across
+        return torch.cat([video[:, :, :1], lit(5, 0)[:, :, :1]], dim=2) if moved else video
+
+    assert torch.allclose(self_ensemble(complete, lit(3, 3)), lit(3, 3))
+
+
 def test_what_fills_the_frame_is_completed_once():
     seen = []
     made = self_ensemble(lambda video: seen.append(video) or video, torch.ones(2, 1, 2, 8, 8))

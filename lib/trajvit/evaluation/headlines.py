@@ -32,13 +32,16 @@ class Headline:
 
     @property
     def verdict(self) -> str:
-        """`at the limit`, `ahead of all`, or `no better than` the baseline that it does not clearly beat."""
+        """`at the limit`, `ahead of all`, or `no better than` the baseline that it does not clearly beat; of a figure whose chance is
+        not known, as a distance between two sets of clips, no more than whether it is at the limit."""
         metric = self.metric
         if metric.limit is not None and self._reaches(metric.limit):
             return "at the limit"
         if metric.best_baseline is None:
             return "behind the limit"
         name, value = metric.best_baseline
+        if metric.ci95 is None and name not in metric.differences:
+            return "no interval"
         own_low, own_high = metric.ci95 or (metric.value, metric.value)
         low, high = metric.differences.get(name, (own_low - value, own_high - value))
         ahead = low > 0 if metric.more_is_better else high < 0

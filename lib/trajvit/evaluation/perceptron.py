@@ -31,6 +31,7 @@ class PerceptronConfig(Settings):
     batch_size: int = Field(512, ge=1)
     learning_rate: float = Field(1e-2, ge=0, le=1)
     seed: int = Field(0, ge=0, lt=2**31)
+    mirrored: bool = Field(False, description="learn and predict from mirror images too, for worlds that look alike in a mirror")
 
 
 class PathPerceptron(nn.Module):
@@ -67,9 +68,11 @@ class PathPerceptron(nn.Module):
 
 @dataclass(frozen=True)
 class Perceptron:
-    """A trained `PathPerceptron` as a predictor of centres."""
+    """A trained `PathPerceptron` as a predictor of centres: where it learnt from mirror images, the mean over the clip and its
+    own."""
 
     model: PathPerceptron
+    mirrored: bool
 
     @torch.no_grad()
     def __call__(self, frames: UInt8[np.ndarray, "N T H W C"], given: int) -> Float[np.ndarray, "N T 2"]:
@@ -77,16 +80,22 @@ class Perceptron:
         if given != self.model.given:
             raise InputError(f"{given} frames were given; this perceptron was trained on {self.model.given}: train another")
         balls = find_balls(frames[:, :given])
-        return continued(balls.centres, self.model(_seen(balls, given)).numpy(), frames)
+        seen = _seen(balls, given)
+        ahead = self.model(seen)
+        if self.mirrored:
+            width = frames.shape[3]
+            ahead = (ahead + _in_a_mirror(self.model(_in_a_mirror(seen, width)), width)) / 2
+        return continued(balls.centres, ahead.numpy(), frames)
 
 
 class _Foretelling(nn.Module):
-    """The perceptron and the distance it is off by."""
+    """The perceptron and the distance it is off by, from `seen` to the `future`."""
 
-    def __init__(self, model: PathPerceptron, clips: TrainingClips, balls: Balls, pixels: Float[np.ndarray, "N T 2"]):
+    def __init__(
+        self, model: PathPerceptron, clips: TrainingClips, seen: Float[Tensor, "N given 3"], future: Float[Tensor, "N ahead 2"]
+    ):
         super().__init__()
-        self.model, self.clips, self.samples, self.block, self.matrices = model, clips, len(clips), len(clips), []
-        seen, future = _seen(balls, model.given), torch.from_numpy(pixels[:, model.given :]).float()
+        self.model, self.clips, self.samples, self.block, self.matrices = model, clips, len(seen), len(seen), []
         model.normalize(seen, future)
         self.register_buffer("seen", seen, persistent=False)
         self.register_buffer("future", future, persistent=False)
@@ -106,17 +115,18 @@ def train_perceptron(
     on_progress: Listener = silent,
 ) -> Perceptron:
     """Train the perceptron on `dataset`: from the balls found in the first `given` frames of a clip to the true centres in
-    the others. A finished training in `out` is loaded, not repeated. It predicts on the CPU."""
+    the others. A finished training in `out` is loaded, not repeated. It predicts on the CPU.
+
+    Raises `InputError` where no frame is left to predict.
+    """
     clips, frames = load_clips(dataset), dataset.config.world.frames
     if not 1 <= given < frames:
         raise InputError(f"{given} frames of {frames} were given; give at least one, and leave one to predict")
+    seen, future = _seen(balls_of(clips), given), torch.from_numpy(dataset.array("pixels", 0, len(clips))[:, given:]).float()
+    if config.mirrored:
+        seen, future = (torch.cat([places, _in_a_mirror(places, dataset.config.world.width)]) for places in (seen, future))
     torch.manual_seed(config.seed + SEED_OFFSET)
-    objective = _Foretelling(
-        PathPerceptron(given, frames - given, config.width),
-        clips,
-        balls_of(clips),
-        dataset.array("pixels", 0, len(clips)),
-    )
+    objective = _Foretelling(PathPerceptron(given, frames - given, config.width), clips, seen, future)
     settings = FitConfig(
         steps=config.steps,
         batch_size=config.batch_size,
@@ -125,9 +135,15 @@ def train_perceptron(
         checkpoint_every=1000,
     )
     identity = {"data": dataset.origin(len(clips)), "perceptron": config.model_dump(), "given": given}
-    return Perceptron(fit("perceptron", objective, settings, identity, Path(out), on_progress).model.cpu())
+    model = fit("perceptron", objective, settings, identity, Path(out), on_progress).model.cpu()
+    return Perceptron(model, config.mirrored)
 
 
 def _seen(balls: Balls, given: int) -> Float[Tensor, "N given 3"]:
     """(u, v, radius) in px of the balls in the given frames."""
     return torch.from_numpy(np.concatenate([balls.centres[:, :given], balls.radius[:, :given, None]], axis=-1)).float()
+
+
+def _in_a_mirror(places: Float[Tensor, "N T D"], width: int) -> Float[Tensor, "N T D"]:
+    """Places (u, v) in px, or those and radii, with left and right of a frame exchanged."""
+    return torch.cat([width - 1 - places[..., :1], places[..., 1:]], dim=-1)

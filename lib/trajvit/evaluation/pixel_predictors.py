@@ -1,7 +1,7 @@
 """Predictors of pixels, as the literature has them: a ConvLSTM and a SimVP-like convolutional network.
 
-Both see the given frames alone, are trained on the same clips as MAGVIT by the same loop, and weigh the ball's pixels as
-its tokenizer does: with an even loss a blank frame would be 98 % right. Neither has a strided convolution in 3-D, whose
+Both see the given frames alone, are trained on the same clips as MAGVIT and the same views of them by the same loop, predict from
+as many views, and weigh the ball's pixels as its tokenizer does: with an even loss a blank frame would be 98 % right. Neither has a strided convolution in 3-D, whose
 bfloat16 gradient is infinite on a CPU where it pads by itself (see `PaddedConv3d`).
 """
 
@@ -23,7 +23,8 @@ from trajvit.magvit.tokenizer import reconstruction_loss
 from trajvit.settings import InputError, Settings
 from trajvit.training.devices import sent
 from trajvit.training.loop import FitConfig, fit
-from trajvit.worlds.config import ClipShape, WorldConfig
+from trajvit.training.recipe import Recipe
+from trajvit.worlds.config import ClipShape
 
 SEED_OFFSET = 3_000_003
 CHUNK = 64
@@ -145,8 +146,8 @@ KINDS = {"simvp": SimVP, "convlstm": ConvLSTM}
 
 @dataclass(frozen=True)
 class PixelPredictor:
-    """A trained network as a predictor of frames: the mean of five views, as MAGVIT predicts, and where the world looks alike in
-    a mirror of their mirror images too."""
+    """A trained network as a predictor of frames: the mean of five views, as MAGVIT predicts, and where it learnt from mirror images
+    of theirs too."""
 
     model: SimVP | ConvLSTM
     mirrored: bool
@@ -186,16 +187,18 @@ class _Foretelling(nn.Module):
 
 def train_pixel_predictor(
     config: PixelPredictorConfig,
+    recipe: Recipe,
     dataset: Dataset,
     given: int,
     out: str | Path,
     on_progress: Listener = silent,
 ) -> PixelPredictor:
-    """Train a network on `dataset` to go on from the first `given` frames of a clip; it predicts on the CPU.
+    """Train a network on `dataset` to go on from the first `given` frames of a clip, from as many views of each clip as a
+    `recipe` has MAGVIT learn from; it predicts on the CPU.
 
     A finished training in `out` is loaded, not repeated. Raises `InputError` where no frame is left to predict.
     """
-    world, clips = dataset.config.world, load_clips(dataset)
+    world, clips = dataset.config.world, recipe.learnt(load_clips(dataset))
     if not 1 <= given < world.frames:
         raise InputError(f"{given} frames of {world.frames} were given; give at least one, and leave one to predict")
     torch.manual_seed(config.seed + SEED_OFFSET)
@@ -206,10 +209,10 @@ def train_pixel_predictor(
         learning_rate=config.learning_rate,
         seed=config.seed + SEED_OFFSET,
     )
-    identity = {"data": dataset.origin(len(clips)), "predictor": config.model_dump(), "given": given}
+    views = recipe.model_dump(include={"mirrored", "shifts", "seed"})
+    identity = {"data": dataset.origin(len(dataset)), "views": views, "predictor": config.model_dump(), "given": given}
     objective = _Foretelling(model, clips, config.foreground_weight)
-    mirrored = isinstance(world, WorldConfig) and world.mirrors
-    return PixelPredictor(fit(config.kind, objective, settings, identity, Path(out), on_progress).model.cpu(), mirrored)
+    return PixelPredictor(fit(config.kind, objective, settings, identity, Path(out), on_progress).model.cpu(), recipe.mirrored)
 
 
 def fold_of(shape: ClipShape) -> int:

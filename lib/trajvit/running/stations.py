@@ -213,7 +213,7 @@ def stand_beside(
         parameters = parameters.model_copy(update={"run_dir": f"{parameters.run_dir}/rivals"})
     run, world, clips = parameters.run, known_world(test), test.read()
     learnt = {"balls": lambda _: balls_of(recipe.learnt(load_clips(train)))}
-    trained = at_once("rivals", _rivals(parameters, model, train) | learnt, len(train), on_progress)
+    trained = at_once("rivals", _rivals(parameters, model, recipe, train) | learnt, len(train), on_progress)
     found = trained["balls"].centres[:: recipe.views]  # in the clips themselves, of which each is its own first view
     laws = {"law_extrapolation": LawExtrapolation.of(train.config.world)} if known_world(train) else {}
     bayes = accuracy_by_frames(clips, world, cache=run / "oracle", on_progress=on_progress) if world else {}
@@ -233,8 +233,8 @@ def stand_beside(
     )
 
 
-def _rivals(parameters: Parameters, model: MAGVIT, train: Dataset) -> dict[str, Callable[[Listener], Any]]:
-    """What trains each network that `model` is held against, those that take longest first.
+def _rivals(parameters: Parameters, model: MAGVIT, recipe: Recipe, train: Dataset) -> dict[str, Callable[[Listener], Any]]:
+    """What trains each network that `model`, which learnt by `recipe`, is held against, those that take longest first.
 
     From pixels: predictors of frames, the judge, and beside it other CNNs, of another seed, of all the frames and of half of
     them. From the places of the balls a perceptron. From the model's tokens what generates them one after the other.
@@ -245,7 +245,7 @@ def _rivals(parameters: Parameters, model: MAGVIT, train: Dataset) -> dict[str, 
     if parameters.pixel_steps:
         for kind in PIXEL_PREDICTORS:
             config = PixelPredictorConfig(kind=kind, steps=parameters.pixel_steps, seed=seed)
-            calls[kind] = partial(train_pixel_predictor, config, train, half, run / kind)
+            calls[kind] = partial(train_pixel_predictor, config, recipe, train, half, run / kind)
     if parameters.autoregressive_steps:
         config = AutoregressiveConfig(
             steps=parameters.autoregressive_steps,
@@ -254,13 +254,12 @@ def _rivals(parameters: Parameters, model: MAGVIT, train: Dataset) -> dict[str, 
             seed=seed,
         )
         calls[AFTER] = partial(train_autoregressive, config, model, train, run / AFTER)
+    perceptron = PerceptronConfig(steps=parameters.rival_steps, seed=seed, mirrored=recipe.mirrored)
     return calls | {
         "judge": partial(independent_judge, parameters, train),
         "cnn": partial(train_judge, judge, train, run / f"pixel_classifier_{whole}", given=whole),
         "cnn of half": partial(train_judge, judge, train, run / f"pixel_classifier_{half}", given=half),
-        "perceptron": partial(
-            train_perceptron, PerceptronConfig(steps=parameters.rival_steps, seed=seed), train, half, run / "perceptron"
-        ),
+        "perceptron": partial(train_perceptron, perceptron, train, half, run / "perceptron"),
     }
 
 

@@ -32,13 +32,15 @@ from trajvit.evaluation.posterior_likelihood import by_likelihood
 from trajvit.evaluation.posterior_simulation import by_simulation
 from trajvit.evaluation.sightings import SightingError, measure_sighting_error, sight
 from trajvit.settings import InputError
+from trajvit.worlds.compiling import STAMP
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.families import NAMES
 from trajvit.worlds.film import Clips
 from trajvit.worlds.linear_posterior import FORMS
 from trajvit.worlds.streams import MAX_SEED
 
-# Goes up by one when a change here or in the compiled functions changes a figure: cached ones are then made again.
+# Goes up by one when a change of the evaluation's own changes a figure: cached ones are then made again, as they are after any change
+# of the worlds.
 VERSION = 1
 DRAWS = 64
 # A family that is new has no linear form yet, and simulation needs none.
@@ -119,6 +121,7 @@ def _digest(frames: np.ndarray, world: WorldConfig, seed: int, infer: Infer) -> 
     """The name of a result: whatever it depends on, hashed."""
     settings = {
         "version": VERSION,
+        "worlds": STAMP,
         "world": world.model_dump(mode="json"),
         "frames": hashlib.sha256(frames).hexdigest(),
         "given": frames.shape[1],

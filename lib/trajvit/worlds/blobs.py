@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from trajvit.worlds.compiling import compiled
 from trajvit.worlds.discs import EDGE_PX
 
 # What a disc's soft edge adds to its area over pi, in px^2: the variance of the smoothstep's slope, EDGE_PX^2 / 20.
@@ -14,7 +14,7 @@ EDGE_AREA = EDGE_PX**2 / 20
 NOISE_SPREADS = 4
 
 
-@njit(cache=True)
+@compiled
 def background(light, spread_share):
     """The median level of a frame, and how far its quantile `spread_share` lies above it."""
     counts = np.zeros(256, np.int64)
@@ -30,7 +30,7 @@ def background(light, spread_share):
     return median, 255 - median
 
 
-@njit(cache=True)
+@compiled
 def find_blobs(frames, haze, faintest, least_light, second, centres, radius, count):
     clips, times, height, width, channels = frames.shape
     light = np.empty((height, width), np.uint8)

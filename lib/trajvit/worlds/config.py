@@ -43,7 +43,10 @@ class WorldConfig(ClipShape):
 
     @classmethod
     def named(cls, format: str, **options) -> "WorldConfig":
-        """The world of a format: `compact`, `classic` or TxHxWxC such as `16x128x128x3`; else raises `InputError`."""
+        """The world of a format: `compact`, `classic` or TxHxWxC such as `16x128x128x3`; else raises `InputError`, as for a size in
+        the `options`, which the format says."""
+        if twice := sorted(ClipShape.model_fields.keys() & options.keys()):
+            raise InputError(f"{', '.join(twice)} was given beside format = {format!r}: say it in the format, as 16x128x128x3")
         if format in FORMATS:
             return cls(**FORMATS[format], **options)
         sizes = re.fullmatch(r"(\d+)x(\d+)x(\d+)x(\d+)", format)

@@ -3,14 +3,14 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from trajvit.worlds.compiling import compiled
 from trajvit.worlds.discs import EDGE_PX
 
 ROUNDS = 10
 
 
-@njit(cache=True)
+@compiled
 def fit_discs(frames, discs):
     """Improve discs (N, T, 3), each (u, v, radius) in px, until the disc drawn by `discs.draw_discs` is the frame.
 

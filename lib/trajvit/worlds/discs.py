@@ -3,7 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
+
+from trajvit.worlds.compiling import compiled
 
 # Width in px of the soft edge. A smooth edge of 1.5 px keeps a disc's centre of light within 0.03 px of its centre for
 # every radius from 1 px up; the usual linear edge of 1 px is off by up to 0.06 px.
@@ -12,7 +13,7 @@ EDGE_PX = 1.5
 LANES = 8
 
 
-@njit(cache=True)
+@compiled
 def weigh_light(frames, centres):
     clips, times, height, width, channels = frames.shape
     for n in range(clips):
@@ -32,7 +33,7 @@ def weigh_light(frames, centres):
             centres[n, k, 1] = down / total if total else (height - 1) / 2
 
 
-@njit(cache=True)
+@compiled
 def draw_discs(pixels, radius, colour, frames):
     clips, times, height, width, channels = frames.shape
     # A disc's box is rows of 2^bits columns, one after the other: a single loop over them runs in vectors.

@@ -3,20 +3,19 @@
 Only +, -, *, / and sqrt are used, which IEEE 754 defines to the last bit; the sines and logarithms of libm and of vector
 libraries differ between machines. The polynomials are those of FreeBSD's msun (Ng, "Argument reduction for huge
 arguments", 1992, and `e_log.c`), correct to within one unit in the last place.
-
-Numba looks only at a compiled function's own file to see whether its cache is stale: after a change here, touch
-`families.py`, which compiles these functions into its own.
 """
 
 import math
 
 import numpy as np
-from numba import njit, uint32, uint64
+from numba import uint32, uint64
+
+from trajvit.worlds.compiling import compiled
 
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 
 
-@njit(cache=True)
+@compiled
 def philox4x32(key0, key1, c0, c1, c2, c3):
     """Philox4x32-10 (Salmon et al., SC 2011, "Parallel random numbers: as easy as 1, 2, 3").
 
@@ -36,13 +35,13 @@ def philox4x32(key0, key1, c0, c1, c2, c3):
     return c0, c1, c2, c3
 
 
-@njit(cache=True)
+@compiled
 def to_unit(word):
     """A 32-bit word as a number in the open interval (0, 1)."""
     return (np.float64(word) + 0.5) * 2.0**-32
 
 
-@njit(cache=True)
+@compiled
 def sin_cos(turns):
     """Sine and cosine of an angle given in turns."""
     turns = turns - math.floor(turns + 0.5)  # in [-1/2, 1/2), exactly
@@ -85,7 +84,7 @@ def sin_cos(turns):
     return (-turned_sine if q & 2 else turned_sine), (-turned_cosine if (q + 1) & 2 else turned_cosine)
 
 
-@njit(cache=True)
+@compiled
 def natural_log(x):
     """Natural logarithm of a positive, normal number."""
     fraction, exponent = math.frexp(x)  # exact; fraction in [1/2, 1)
@@ -114,7 +113,7 @@ def natural_log(x):
     return exponent * LN2_HIGH - ((half - (s * (half + series) + exponent * LN2_LOW)) - f)
 
 
-@njit(cache=True)
+@compiled
 def normal_pair(word0, word1):
     """Two standard normal numbers from two random words, by the Box-Muller transform."""
     radius = math.sqrt(-2 * natural_log(to_unit(word0)))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Float64
-from numba import njit
 
+from trajvit.worlds.compiling import compiled
 from trajvit.worlds.exact import normal_pair, philox4x32, sin_cos, to_unit
 
 # Which Philox blocks of a sample hold what.
@@ -77,24 +77,24 @@ class Family:
         return self.textbook | (self.varied if variety == "varied" else {})
 
 
-@njit(cache=True)
+@compiled
 def linear(t, x, y, z, speed, heading, vz):
     sine, cosine = sin_cos(heading)
     return x + speed * cosine * t, y + speed * sine * t, z + vz * t
 
 
-@njit(cache=True)
+@compiled
 def turning(t, x, y, z, r, vz, phase, direction, turns):
     sine, cosine = sin_cos(phase + direction * turns * t)
     return x + r * cosine, y + r * sine, z + vz * t
 
 
-@njit(cache=True)
+@compiled
 def thrown(t, x, y, z, vx, side, rise, g, vz):
     return x + side * vx * t, y - rise * g * t + g * t * t / 2, z + vz * t
 
 
-@njit(cache=True)
+@compiled
 def position(label, p, t):
     """Where the ball of family `label` with the parameters `p` is at time t: (x, y, z) in metres."""
     if label == 0:
@@ -188,7 +188,7 @@ def priors_as_arrays(variety: str) -> Float64[np.ndarray, "families parameters 3
     return table
 
 
-@njit(cache=True)
+@compiled
 def trace(key, start, priors, times, optics, noise_m, roll_turns, points, pixels, radius):
     """Draw the paths of the samples `start`.. of a stream until each keeps its whole ball in view.
 
@@ -252,7 +252,7 @@ def trace(key, start, priors, times, optics, noise_m, roll_turns, points, pixels
     return points.shape[0]
 
 
-@njit(cache=True)
+@compiled
 def draw_colours(key, start, colour):
     """Fill colour (N, 3) float32 with a bright colour for each sample: its strongest channel 1 and none below 0.25."""
     for n in range(colour.shape[0]):

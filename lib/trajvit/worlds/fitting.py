@@ -3,17 +3,14 @@
 The unknowns are the parameters of the family's path and the camera's roll, each within its prior's range, so a fit is a
 path that the world could have filmed. The method is Levenberg-Marquardt (Marquardt 1963) with the bounds as an active
 set, started from the most similar of many paths drawn from the priors.
-
-The compiled functions are not cached on disk: numba would not notice that a family's `position`, in another file, has
-changed. They take 5 s to compile.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from numba import njit
 
+from trajvit.worlds.compiling import compiled
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.exact import sin_cos
 from trajvit.worlds.families import FAMILIES, MOST_PARAMETERS, Uniform, frame_times, position
@@ -116,7 +113,7 @@ def _turns(label: int, low: Float[np.ndarray, " P"], high: Float[np.ndarray, " P
     return np.isclose(draw_paths(label, first, times, optics), draw_paths(label, last, times, optics)).all(axis=(1, 2))
 
 
-@njit
+@compiled
 def _see(label, p, t, optics):
     focal, height, width, ball, fixed_depth = optics
     x, y, z = position(label, p, t)
@@ -126,14 +123,14 @@ def _see(label, p, t, optics):
     return u, v, focal * ball / (z if fixed_depth == 0 else fixed_depth)
 
 
-@njit
+@compiled
 def _draw(label, parameters, times, optics, image):
     for n in range(parameters.shape[0]):
         for k in range(times.size):
             image[n, k] = _see(label, parameters[n], times[k], optics)
 
 
-@njit
+@compiled
 def _residuals(q, seen, problem, p, out):
     """Fill `out` with the weighted errors of the path at q, in units of the ranges, `p` with its parameters; its cost."""
     label, times, optics, low, span, free, cyclic, weights, ridge = problem
@@ -152,7 +149,7 @@ def _residuals(q, seen, problem, p, out):
     return total
 
 
-@njit
+@compiled
 def _solve(a, b, size, x):
     """x with a x = b for the symmetric positive `a`, by Cholesky's factors, which replace its lower half."""
     for i in range(size):
@@ -173,7 +170,7 @@ def _solve(a, b, size, x):
         x[i] = total / a[i, i]
 
 
-@njit
+@compiled
 def _descend(q, seen, problem):
     """Move q to the bottom of the valley it lies in, within the bounds, and give the cost there."""
     times, free, cyclic = problem[1], problem[5], problem[6]
@@ -224,14 +221,14 @@ def _descend(q, seen, problem):
     return cost
 
 
-@njit
+@compiled
 def _shape(path, weights, out):
     """A path about its middle: where it lies is soon found from any start, its shape must be alike."""
     for axis in range(3):
         out[:, axis] = weights[axis] * (path[:, axis] - path[:, axis].mean())
 
 
-@njit
+@compiled
 def _most_alike(shapes, shape, starts):
     """Fill `starts` with the rows of the shapes most like `shape`, -1 where there are no more."""
     distances = np.full(starts.size, np.inf)
@@ -252,7 +249,7 @@ def _most_alike(shapes, shape, starts):
             distances[place], starts[place] = distance, s
 
 
-@njit
+@compiled
 def _fit(seen, problem, drawn, enough, parameters, cost):
     label, times, optics, low, span = problem[:5]
     weights = problem[7]

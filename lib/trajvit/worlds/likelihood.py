@@ -9,8 +9,8 @@ are (T, 3) rows (u, v, radius) in px.
 import math
 
 import numpy as np
-from numba import njit
 
+from trajvit.worlds.compiling import compiled
 from trajvit.worlds.families import position
 
 LOG_TWO_PI = math.log(2 * math.pi)
@@ -18,7 +18,7 @@ LOG_TWO_PI = math.log(2 * math.pi)
 SLACK = 1e-9
 
 
-@njit(cache=True)
+@compiled
 def project(x, y, z, optics):
     """(u, v, radius) in px of a ball at (x, y, z) in camera space."""
     focal, height, width, ball, fixed_depth, _ = optics
@@ -26,7 +26,7 @@ def project(x, y, z, optics):
     return focal * x / z + (width - 1) / 2, focal * y / z + (height - 1) / 2, zoom * ball
 
 
-@njit(cache=True)
+@compiled
 def in_view(u, v, radius, optics):
     """Is the whole ball in the frame?"""
     _, height, width, _, _, beyond = optics
@@ -34,7 +34,7 @@ def in_view(u, v, radius, optics):
     return margin <= u <= width - 1 - margin and margin <= v <= height - 1 - margin
 
 
-@njit(cache=True)
+@compiled
 def log_likelihood(x, y, z, sighting, optics, noise_m, errors):
     """log p(u, v, radius | the smooth path is at (x, y, z)); of (u, v) alone where all balls are shown equally large.
 
@@ -60,7 +60,7 @@ def log_likelihood(x, y, z, sighting, optics, noise_m, errors):
     return -0.5 * (squares + rest * rest / variance + math.log(flat) + math.log(variance)) - 1.5 * LOG_TWO_PI
 
 
-@njit(cache=True)
+@compiled
 def draw_prior(priors, roll_turns, values):
     """Draw a family's parameters into `values` and give the camera's roll in turns, before anything is redrawn."""
     for place in range(priors.shape[0]):
@@ -69,7 +69,7 @@ def draw_prior(priors, roll_turns, values):
     return roll_turns * (2 * np.random.random() - 1)
 
 
-@njit(cache=True)
+@compiled
 def log_prior(priors, values):
     """log density of a family's parameters before anything is redrawn; -inf outside their ranges. An angle or another
     parameter that comes back after one turn is given within its range."""
@@ -86,13 +86,13 @@ def log_prior(priors, values):
     return total
 
 
-@njit(cache=True)
+@compiled
 def into(value, low, span):
     """The angle `value` in turns, moved by whole turns to [low, low + 1)."""
     return low + (value - low) % 1.0 if span > 0 else value
 
 
-@njit(cache=True)
+@compiled
 def stays_in_view(label, values, roll, times, optics):
     """Is the whole ball in every frame, without its noise?"""
     cosine, sine = math.cos(2 * math.pi * roll), math.sin(2 * math.pi * roll)
@@ -104,7 +104,7 @@ def stays_in_view(label, values, roll, times, optics):
     return True
 
 
-@njit(cache=True)
+@compiled
 def see_future(label, values, roll, times, given, optics, noise_m, future):
     """Fill future (T - given, 2) with noisy centres in px; is the whole ball in each of these frames?"""
     cosine, sine = math.cos(2 * math.pi * roll), math.sin(2 * math.pi * roll)
@@ -120,7 +120,7 @@ def see_future(label, values, roll, times, given, optics, noise_m, future):
     return True
 
 
-@njit(cache=True)
+@compiled
 def share_kept(label, priors, times, optics, noise_m, roll_turns, draws, seed):
     """The share of the draws of a family's parameters that keep the whole ball in view, with and without its noise."""
     np.random.seed(seed)
@@ -133,7 +133,7 @@ def share_kept(label, priors, times, optics, noise_m, roll_turns, draws, seed):
     return kept / draws
 
 
-@njit(cache=True)
+@compiled
 def draw_seen(label, priors, times, optics, noise_m, roll_turns, seed, values, rolls, futures):
     """Fill values (N, parameters), rolls (N,) in turns and futures (N, T, 2) px with draws that keep the ball in view."""
     np.random.seed(seed)

@@ -10,8 +10,8 @@ exact prior and likelihood over the density with which it was proposed, so that 
 import math
 
 import numpy as np
-from numba import njit
 
+from trajvit.worlds.compiling import compiled
 from trajvit.worlds.likelihood import (
     LOG_TWO_PI,
     draw_seen,
@@ -30,43 +30,43 @@ CELLS, ZOOMS = 32, 8
 NEGLIGIBLE = 25.0
 
 
-@njit(cache=True)
+@compiled
 def is_turning(label):
     return label in (CIRCULAR, HELICAL)
 
 
-@njit(cache=True)
+@compiled
 def either_place(label):
     """Where among a family's parameters its direction or side is; -1 for none."""
     return -1 if label == LINEAR else (4 if label == PARABOLIC else 6)
 
 
-@njit(cache=True)
+@compiled
 def scans_roll(label, priors):
     return label == PARABOLIC or (is_turning(label) and priors[5, 1] == 0)
 
 
-@njit(cache=True)
+@compiled
 def scan_is_parameter(label, priors):
     """Is the scanned number the turns, a parameter with a prior of its own?"""
     return is_turning(label) and not scans_roll(label, priors)
 
 
-@njit(cache=True)
+@compiled
 def choose(label, priors, option):
     """The direction or side of a family's component `option`, 0 or 1."""
     place = either_place(label)
     return 1.0 if place < 0 else priors[place, 0] + option * priors[place, 1]
 
 
-@njit(cache=True)
+@compiled
 def scan_range(label, priors, roll_turns):
     if scans_roll(label, priors):
         return -roll_turns, 2 * roll_turns
     return (priors[7, 0], priors[7, 1]) if is_turning(label) else (0.0, 0.0)
 
 
-@njit(cache=True)
+@compiled
 def unknowns(label, priors):
     """How many numbers a path is linear in: place and depth (3), its own (2, 2 or 1, 3), and vz where it varies."""
     if label == LINEAR:
@@ -76,7 +76,7 @@ def unknowns(label, priors):
     return 3 + (1 if scans_roll(label, priors) else 2) + (1 if priors[4, 1] > 0 else 0)
 
 
-@njit(cache=True)
+@compiled
 def fill_design(label, priors, scan, choice, t, design):
     """Fill design (3, unknowns): (x, y, z) in camera space at time t, as a linear function of the unknowns."""
     design[:] = 0.0
@@ -104,7 +104,7 @@ def fill_design(label, priors, scan, choice, t, design):
             design[2, 5] = t
 
 
-@njit(cache=True)
+@compiled
 def to_parameters(label, priors, linear, scan, choice, roll, values):
     """Fill a family's own parameters from the unknowns of its linear form; gives log |d parameters / d unknowns|."""
     cosine, sine = math.cos(2 * math.pi * roll), math.sin(2 * math.pi * roll)
@@ -134,7 +134,7 @@ def to_parameters(label, priors, linear, scan, choice, roll, values):
     return -math.log(2 * math.pi * r)
 
 
-@njit(cache=True)
+@compiled
 def to_linear(label, priors, values, roll, linear):
     """The unknowns of the linear form of a family's own parameters."""
     cosine, sine = math.cos(2 * math.pi * roll), math.sin(2 * math.pi * roll)
@@ -151,7 +151,7 @@ def to_linear(label, priors, values, roll, linear):
         linear[3], linear[4], linear[5] = values[3] * math.cos(angle), values[3] * math.sin(angle), values[4]
 
 
-@njit(cache=True)
+@compiled
 def draw_unknowns(label, priors, times, optics, noise_m, roll_turns, seed, drawn):
     """Fill drawn (N, unknowns) with those of paths in view."""
     number = drawn.shape[0]
@@ -161,7 +161,7 @@ def draw_unknowns(label, priors, times, optics, noise_m, roll_turns, seed, drawn
         to_linear(label, priors, values[n], rolls[n], drawn[n])
 
 
-@njit(cache=True)
+@compiled
 def fit(label, priors, scan, choice, times, given, rays, precisions, prior_mean, prior_precision, factor, mean, design):
     """Least squares for the unknowns given the scanned number: fills their mean and the lower Cholesky factor of their
     precision; gives the log of the scanned number's likelihood, up to a constant of the clip and the proposing prior."""
@@ -206,7 +206,7 @@ def fit(label, priors, scan, choice, times, given, rays, precisions, prior_mean,
     return -0.5 * misfit - log_root
 
 
-@njit(cache=True)
+@compiled
 def scan_grid(label, priors, choice, times, given, rays, precisions, prior_mean, prior_precision, roll_turns, shares, work):
     """Zoom in on where the scanned number is likely: fills the shares (CELLS,) of its cells; gives (low, cell width, log
     likelihood at its best), 0 wide when there is nothing to scan."""
@@ -244,7 +244,7 @@ def scan_grid(label, priors, choice, times, given, rays, precisions, prior_mean,
     return bottom, cell, best
 
 
-@njit(cache=True)
+@compiled
 def sample(
     label, priors, choice, times, given, sightings, rays, precisions, prior_mean, prior_precision, optics, noise_m, errors,
     roll_turns, grid, shares, work, seed, logs, futures,

@@ -2,13 +2,13 @@
 
 import math
 
-from numba import njit
+from trajvit.worlds.compiling import compiled
 
 # Two rounds that differ by less than this, in px, have arrived.
 ARRIVED_PX, MOST_ROUNDS, NEAREST_PX = 1e-4, 200, 1e-6
 
 
-@njit(cache=True)
+@compiled
 def geometric_median(points, weights, median):
     """Move median (2,), a start, to the point with the least weighted sum of distances to points (M, 2).
 

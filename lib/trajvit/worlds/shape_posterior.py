@@ -9,8 +9,8 @@ that draw. Nothing is known here of the families but their priors and `families.
 import math
 
 import numpy as np
-from numba import njit
 
+from trajvit.worlds.compiling import compiled
 from trajvit.worlds.families import position
 from trajvit.worlds.likelihood import LOG_TWO_PI, draw_prior, log_likelihood, see_future, stays_in_view
 
@@ -18,7 +18,7 @@ from trajvit.worlds.likelihood import LOG_TWO_PI, draw_prior, log_likelihood, se
 FARTHEST_MISFIT = 60.0
 
 
-@njit(cache=True)
+@compiled
 def draw_shapes(priors, roll_turns, seed, values, rolls):
     """Fill values (M, parameters) and rolls (M,) in turns from the prior."""
     np.random.seed(seed)
@@ -26,7 +26,7 @@ def draw_shapes(priors, roll_turns, seed, values, rolls):
         rolls[m] = draw_prior(priors, roll_turns, values[m])
 
 
-@njit(cache=True)
+@compiled
 def trace_shapes(label, times, values, rolls, shapes):
     """Fill shapes (M, T, 2) m, x and y in camera space of paths that start from the optical axis."""
     path = np.empty(values.shape[1])
@@ -39,7 +39,7 @@ def trace_shapes(label, times, values, rolls, shapes):
             shapes[m, k, 0], shapes[m, k, 1] = cosine * x - sine * y, sine * x + cosine * y
 
 
-@njit(cache=True)
+@compiled
 def fit_depth(sightings, given, times, moves, optics, noise_m, errors):
     """Least squares for depth and its motion from the radii: (z, vz, Cholesky factor of their covariance as 3 numbers).
     The motion is taken for 0 where it does not vary or one frame does not tell."""
@@ -62,7 +62,7 @@ def fit_depth(sightings, given, times, moves, optics, noise_m, errors):
     return mean_z - vz * mean_t, vz, first, second, math.sqrt(variance - second * second)
 
 
-@njit(cache=True)
+@compiled
 def weigh_shapes(
     label, priors, vz_place, times, given, sightings, optics, noise_m, errors, shapes, values, rolls, seed,
     chosen, logs, futures,

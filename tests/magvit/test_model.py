@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from math import prod
 
 import pytest
@@ -392,11 +394,29 @@ def test_a_foreign_or_damaged_model_is_refused_in_one_line(model, tmp_path, dama
         lambda model: model.complete(torch.zeros(1, 1, 8, 32, 32), "FP", [1]),
         lambda model: model.complete(torch.zeros(2, 1, 8, 32, 32), "CFP", [1]),
         lambda model: model.complete(torch.zeros(1, 1, 8, 32, 32), "CFP", [-1]),
+        lambda model: model.generate([0], seed=2**64),
     ],
 )
 def test_wrong_shapes_and_labels_are_refused(model, call):
     with pytest.raises(InputError):
         call(model)
+
+
+WRONG = """
+from trajvit import InputError, MAGVIT
+model = MAGVIT.from_pretrained("compact-30k")
+for labels, seed in (([0.9], 0), ([[0, 1]], 0), (["a"], 0), ([True], 0), ([0], 1.5)):
+    try:
+        model.generate(labels, seed)
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_what_is_no_label_or_seed_is_told_in_a_line():
+    """Where no test checks types."""
+    said = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(said) == 5 and all("whole number" in line for line in said)
 
 
 @pytest.mark.parametrize("size", SIZES)

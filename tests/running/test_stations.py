@@ -17,7 +17,7 @@ def checkpoint(little_magvit, tmp_path, monkeypatch):
     """A model that says it was trained on twelve clips of seed 3; nothing is kept in the repository."""
     monkeypatch.setattr(places, "ROOT", tmp_path)
     little_magvit.save_pretrained(tmp_path / "model")
-    data = {"kind": "filmed", "world": {"variety": "textbook"}, "seed": 3, "samples": 12}
+    data = {"kind": "filmed", "world": {"variety": "textbook"}, "split": "train", "seed": 3, "samples": 12}
     (tmp_path / "model" / "training.json").write_text(json.dumps({"data": data}))
     return str(tmp_path / "model")
 
@@ -57,6 +57,18 @@ def test_rivals_on_a_checkpoints_clips_stand_beside_the_judge_of_the_run(checkpo
     independent_judge(p, make_data(p, "train"))  # as notebook 02 does
     _, model, recipe, clips = evaluated(p)
     assert stand_beside(p, model, recipe, clips, make_data(p, "test")).predictors["perceptron"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [({"split": "test"}, "split = 'test'"), ({"world": {"variety": "textbook", "roll_degrees": 0.0}}, "roll_degrees = 0.0")],
+)
+def test_a_checkpoint_of_clips_that_no_run_films_is_refused(checkpoint, tmp_path, capsys, changed, told):
+    """It would be scored on what it learnt from, or beside rivals and limits of another world."""
+    path = tmp_path / "model" / "training.json"
+    path.write_text(json.dumps({"data": json.loads(path.read_text())["data"] | changed}))
+    assert main(["evaluate", checkpoint, "--out", str(tmp_path / "out")]) == 2
+    assert f"learnt from clips of {told};" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_damaged_manifest_of_a_checkpoint_is_told_in_one_line(checkpoint, tmp_path, capsys):

@@ -84,11 +84,13 @@ def plan(
 ) -> DatasetConfig:
     """The config of the dataset that `generate` would make; raises its `InputError`s and writes nothing."""
     filmed = WorldConfig.named(format, variety=variety, **world)
-    size = min(samples, default_shard_size(filmed)) if shard_size is None else shard_size
+    size = default_shard_size(filmed) if shard_size is None else shard_size
     config = DatasetConfig(world=filmed, split=split, seed=seed, samples=samples, shard_size=size)
+    if shard_size is None:
+        config = config.model_copy(update={"shard_size": min(config.samples, size)})
     folder = open_folder(out)
     if not refuse_other_content(folder, config):
-        film(filmed, seed, split, 0, min(samples, 16))  # a world that no path fits into is refused here
+        film(filmed, seed, split, 0, min(config.samples, 16))  # a world that no path fits into is refused here
     return config
 
 

@@ -136,7 +136,8 @@ def decode(
     noise: Float[Tensor, "B steps L n"] | None,
     wanted: Bool[Tensor, "B L"] | None = None,
 ) -> Sequence:
-    """Fill the grid, or the `wanted` positions of it, in `config.steps` passes; tokens (B, L), masked where not wanted.
+    """Fill the grid, or the `wanted` positions of it, in `config.steps` passes: tokens (B, L), which elsewhere are the condition's
+    where that is interior, and masked where not.
 
     Padding positions start masked. Positions with interior condition tokens hold those and are replaced by the
     model's own tokens gradually, along the same schedule. `noise` may be None where nothing is drawn at random.

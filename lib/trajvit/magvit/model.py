@@ -5,6 +5,7 @@ from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
@@ -108,7 +109,7 @@ class MAGVIT(nn.Module):
         settles on what is likeliest, part by part, what the model itself takes for another class is drawn again, and the second
         half is that which `predict` makes of the first; `DecodingConfig()` decodes as the paper does.
         """
-        labels = torch.as_tensor(labels, dtype=torch.long)
+        labels = self._checked_labels(labels)
         return self.complete(torch.zeros(len(labels), *self._clip_shape()), "CG", labels, seed, decoding)
 
     def predict(
@@ -210,7 +211,9 @@ class MAGVIT(nn.Module):
         if labels is None:
             labels = torch.full((len(video),), self.config.transformer.no_class)
         else:
-            labels = self._checked_labels(torch.as_tensor(labels, dtype=torch.long), len(video))
+            labels = self._checked_labels(labels, len(video))
+        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+            raise InputError(f"seed = {seed!r} was given; give a whole number from 0 to 2^64 - 1")
         return self._made(task, video.to(self.device), labels, seed, decoding)
 
     def _made(self, task: Task, video: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
@@ -314,13 +317,18 @@ class MAGVIT(nn.Module):
         _, logits = self.transformer(tokens, *self._prefix(len(tokens), task, label))
         return logits.softmax(-1)
 
-    def _checked_labels(self, labels: Int[Tensor, " B"], count: int) -> Int[Tensor, " B"]:
-        classes = len(self.config.classes)
-        if len(labels) != count:
-            raise InputError(f"{len(labels)} labels were given for {count} clips: give one a clip")
-        if count and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-            raise InputError(f"labels {sorted(set(labels.tolist()))} were given; this model knows 0..{classes - 1}")
-        return labels
+    def _checked_labels(self, labels: Int[Tensor, " B"] | list[int], count: int | None = None) -> Int[Tensor, " B"]:
+        """Labels of `count` clips, or of however many, as a tensor. Raises `InputError` for what are none."""
+        classes, given = len(self.config.classes), np.asarray(labels.cpu() if torch.is_tensor(labels) else labels)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise InputError(
+                f"labels {given.tolist()!r:.80} were given; give whole numbers 0..{classes - 1} in a row, one a clip"
+            )
+        if count not in (None, len(given)):
+            raise InputError(f"{len(given)} labels were given for {count} clips: give one a clip")
+        if given.size and not 0 <= int(given.min()) <= int(given.max()) < classes:
+            raise InputError(f"labels {sorted(set(given.tolist()))} were given; this model knows 0..{classes - 1}")
+        return torch.from_numpy(given.astype(np.int64))
 
     def _prefix(self, rows: int, task: str, label: int | Int[Tensor, " B"]):
         """The [task] and [class] of a batch."""

@@ -139,8 +139,9 @@ def watch_command(folder: str) -> int:
 @commands.command("train")
 @click.argument("parameters")
 @click.option("--out", required=True, help="folder, or s3://bucket/prefix, of the model; run again to resume")
+@click.option("--first", type=int, metavar="N", help="train on the first N clips alone")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="change a parameter; may be repeated")
-def train_command(parameters: str, out: str, changes: tuple[str, ...]) -> int:
+def train_command(parameters: str, out: str, first: int | None, changes: tuple[str, ...]) -> int:
     """Train both stages with the parameters of a YAML file; ends with weights as MAGVIT.from_pretrained reads them."""
     from trajvit.running.parameters import read_parameters
     from trajvit.running.stations import make_data, train_magvit
@@ -153,7 +154,7 @@ def train_command(parameters: str, out: str, changes: tuple[str, ...]) -> int:
     say = silent if processes.number() else Lines()
     with processes.first_here():
         data = make_data(settings, "train", say)
-    train_magvit(settings, data, out, on_progress=say)
+    train_magvit(settings, data, out, first, say)
     if not processes.number():
         print(f"{out}: trained")
     processes.leave()

@@ -26,8 +26,7 @@ from trajvit.magvit.tasks import given_frames
 from trajvit.running import prices
 from trajvit.running.parameters import Parameters
 from trajvit.running.renting import DISK_GB
-from trajvit.running.stations import known_world
-from trajvit.training.recipe import train
+from trajvit.running.stations import known_world, train_magvit
 
 # Virtual CPUs up to which each type is held to be like this machine.
 LIKE_THIS = ((2, "c7i.large"), (4, "c7i.xlarge"), (8, "c7i.2xlarge"), (16, "c7i.4xlarge"), (32, "c7i.8xlarge"))
@@ -63,7 +62,7 @@ def climb(parameters: Parameters, dataset: Dataset, val: Dataset, on_progress: L
             if parameters.enforce_gate and gates[-1].verdict == "NO-GO":
                 break
             steps = {"tokenizer_steps": plan.tokenizer_steps, "transformer_steps": plan.transformer_steps}
-            model = train(parameters.recipe().model_copy(update=steps), dataset, out, samples, on_progress).model
+            model = train_magvit(parameters.model_copy(update=steps), dataset, out, samples, on_progress).model
             speed = speed_of(out)
             rungs.append(score_rung(model, clips, plan, speed, limits))
     further = tuple(_plan(parameters, many * parameters.ladder[-1], FULL) for many in FURTHER)

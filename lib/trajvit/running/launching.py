@@ -20,8 +20,8 @@ from trajvit.training.recipe import STAGES
 PERIOD_S, PATIENCE_S = 0.5, 60.0
 
 
-def train_in_processes(parameters: Parameters, out: str | Path, on_progress: Listener) -> None:
-    """Train as `torchrun --nproc_per_node N -m trajvit train` does, N being `parameters.processes`, into `out`, a folder or
+def train_in_processes(parameters: Parameters, samples: int, out: str | Path, on_progress: Listener) -> None:
+    """Train on the first `samples` clips as `torchrun --nproc_per_node N -m trajvit train` does, N being `parameters.processes`, into `out`, a folder or
     `s3://bucket/prefix`, and hand on what the processes report. Given again, it continues.
 
     Raises `InputError` in a process that was itself started so and for what they refuse, and `RuntimeError` with what they say
@@ -35,7 +35,8 @@ def train_in_processes(parameters: Parameters, out: str | Path, on_progress: Lis
         told, said = Path(folder) / "params.yaml", Path(folder) / "said.txt"
         told.write_text(yaml.safe_dump(parameters.model_dump(mode="json") | {"processes": 1}))
         launcher = "torch.distributed.run", "--standalone", "--nproc_per_node", str(parameters.processes)
-        command = [sys.executable, "-m", *launcher, "-m", "trajvit", "train", str(told), "--out", str(out)]
+        what = "train", str(told), "--out", str(out), "--first", str(samples)
+        command = [sys.executable, "-m", *launcher, "-m", "trajvit", *what]
         threads = str(max(1, cores() // parameters.processes))
         with said.open("w") as file:
             launched = subprocess.Popen(

@@ -117,10 +117,11 @@ def source_of(notebook: Path) -> str:
 
 
 def _standing(notebook: Path, earlier: NotebookState | None, kept: Folder) -> NotebookState:
-    """A notebook is done where this source of it was, and its executed copy is still there; else it waits."""
+    """A notebook is done where this source of it was, and its executed copy is still there; else it waits, and where it was
+    interrupted the time that it took so far counts."""
     if earlier and earlier.state == "done" and earlier.source == source_of(notebook) and notebook.name in kept.names():
         return earlier
-    return NotebookState(notebook.stem)
+    return NotebookState(notebook.stem, seconds=earlier.seconds if earlier and earlier.state == "interrupted" else 0.0)
 
 
 def where(name: str, parameters: Parameters, out: str | None) -> tuple[str, Path]:

@@ -128,7 +128,7 @@ def _papermill(station: Station, plan: Plan, prepare_only: bool = False) -> None
 def _execute(station: Station, plan: Plan) -> int:
     """Execute one notebook into the run's folder and say in its state how it went."""
     os.environ[HEADLESS] = "1"
-    state, started = station.state, time.monotonic()
+    state, started, before = station.state, time.monotonic(), station.state.seconds
     code, state.state, state.error = DONE, "done", ""
     try:
         _papermill(station, plan)
@@ -141,7 +141,7 @@ def _execute(station: Station, plan: Plan) -> int:
         code, state.state, state.error = FAILED, "failed", "the notebook's kernel died (killed, or out of memory)"
     except (PapermillException, OSError, RuntimeError) as error:
         code, state.state, state.error = FAILED, "failed", f"{type(error).__name__}: {_line(error)}"
-    state.seconds = round(time.monotonic() - started, 1)
+    state.seconds = round(before + time.monotonic() - started, 1)
     if code == DONE and (missed := _missed(plan.run_dir, state.name)):
         code, state.state, state.error = NO_GO, "no-go", missed
     return code

@@ -106,13 +106,15 @@ def train_magvit(
     parameters: Parameters,
     dataset: Dataset,
     out: str | Path | None = None,
+    samples: int | None = None,
     on_progress: Listener = silent,
 ) -> Trained:
-    """MAGVIT trained on `dataset`, in the run's folder by default."""
+    """MAGVIT trained on the first `samples` clips of `dataset` (all by default), in the run's folder by default, in as many
+    processes as the parameters say."""
     out = parameters.run / "magvit" if out is None else out
     if parameters.processes > 1:
-        train_in_processes(parameters, out, on_progress)
-    return train(parameters.recipe(), dataset, out, on_progress=on_progress)
+        train_in_processes(parameters, samples or len(dataset), out, on_progress)
+    return train(parameters.recipe(), dataset, out, samples, on_progress)
 
 
 def evaluated(parameters: Parameters, on_progress: Listener = silent) -> tuple[str, MAGVIT, Recipe, Dataset]:
@@ -165,8 +167,15 @@ def _training_clips(checkpoint: str) -> dict[str, str | int]:
     if data.get("kind") == "filmed":
         try:
             clips |= {"variety": data["world"]["variety"], "seed": data["seed"], "samples": data["samples"]}
+            told = {"split": data["split"]} | data["world"]
         except (KeyError, TypeError):
             raise InputError(f"{_home(checkpoint)}/training.json does not tell its clips: {RESTORE}") from None
+        ours = {"split": "train"} | WorldConfig.named(clips["format"], variety=clips["variety"]).model_dump(mode="json")
+        if others := [f"{name} = {value!r}" for name, value in told.items() if value != ours.get(name)]:
+            raise InputError(
+                f"{_home(checkpoint)} learnt from clips of {', '.join(others)}; runs film train clips of the worlds as they are by "
+                "default: name a model that learnt from such"
+            )
     return clips
 
 

@@ -62,6 +62,7 @@ class Journal:
         self.losses.append(scalars["loss"])
         if self.look and self.looked_s + self.last_s <= LOOKING_SHARE * (time.monotonic() - self.started):
             self._look(done, model)
+        self.telling.done = done
         samples_per_s = self.telling.now().rate * self.batch_size
         figures = {"step": float(done), **scalars, "samples_per_s": samples_per_s}
         if self.peak_gflops:

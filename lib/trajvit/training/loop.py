@@ -306,7 +306,8 @@ def fit(
     written first. `look` says how the averaged model does, now and then, and changes nothing.
     """
     training, folder = Training(objective, config), open_folder(out)
-    identity = {"fit": config.model_dump(mode="json"), **identity}
+    order = {"streamed_by": objective.block} if objective.block < objective.samples else {}  # which decides the order of samples
+    identity = {"fit": config.model_dump(mode="json"), **order, **identity}
     first, history = 0, {}
     if saved := load_newest(folder, identity):
         first, history = saved["step"], saved["history"]

@@ -170,7 +170,8 @@ def train(
 
     Beside the weights and their config goes `training.json`, which says what they were trained on and how. Run again it
     continues where it stopped; a finished training is loaded, not repeated. Raises `InputError`, before any training, when
-    the clips do not fit the tokenizer, a batch is larger than the data, the device is not there, or `out` holds another training.
+    the clips do not fit the tokenizer, a batch is larger than the data or the device is not there, and before a stage whose folder in
+    `out` holds another training.
     """
     root = open_folder(out).place
     processes.join()

@@ -1,4 +1,4 @@
-# make run     1200 clips from nothing to evaluated tasks and HTML pages (12 minutes on two cores)
+# make run     1200 clips from nothing to evaluated tasks and HTML pages
 # make test    everything that CI checks
 # make lab     JupyterLab, on the page to start from
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import yaml
+from PIL import Image
 from trajvit.running.cli import main
 from trajvit.running.parameters import Parameters, read_parameters
 from trajvit.running.places import NOTEBOOKS
@@ -104,6 +105,15 @@ def test_training_from_the_command_line_ends_with_a_model(yaml_file, tmp_path):
     assert main(["train", str(path), "--out", str(tmp_path / "model")]) == 0
     assert MAGVIT.from_pretrained(tmp_path / "model").config.classes == ("linear", "circular", "helical", "parabolic")
     assert main(["train", str(path), "--out", str(tmp_path / "model"), "--set", "size=small"]) == 2
+
+
+def test_a_moving_picture_of_what_a_model_makes(little_magvit, tmp_path, capsys):
+    little_magvit.save_pretrained(tmp_path / "model")
+    assert main(["gif", str(tmp_path / "model"), "--to", str(tmp_path / "it.gif")]) == 0
+    with Image.open(tmp_path / "it.gif") as picture:
+        assert picture.n_frames == 8 and picture.size[0] > 8 * 96
+    assert main(["gif", str(tmp_path / "none"), "--to", str(tmp_path / "it.gif")]) == 2
+    assert "there is no model at" in capsys.readouterr().err
 
 
 def test_a_run_leaves_a_folder_that_explains_itself(smoke_run):

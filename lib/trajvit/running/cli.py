@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from trajvit.datasets.files import write_atomic
 from trajvit.datasets.folders import open_folder
 from trajvit.datasets.generator import generate
 from trajvit.datasets.importing import SHARES, import_npz
@@ -245,6 +246,35 @@ def figures_command(runs: tuple[str, ...]) -> int:
     metrics = dict(zip(names, (one.metrics for one in records), strict=True))
     print(figures_table({name: headlines(of_run) for name, of_run in metrics.items()}).markdown())
     print(f"\n{predictions_table(metrics).markdown()}")
+    return 0
+
+
+@commands.command("gif")
+@click.argument("checkpoint")
+@click.option("--to", required=True, type=click.Path(dir_okay=False, path_type=Path), help="the file")
+def gif_command(checkpoint: str, to: Path) -> int:
+    """Draw what a trained model makes: test clips, its predictions of them from half of their frames, and clips that it generates."""
+    import torch
+
+    from trajvit.datasets.loading import to_frames, to_video
+    from trajvit.magvit.model import MAGVIT
+    from trajvit.magvit.tasks import given_frames
+    from trajvit.reporting.animations import moving_clips
+    from trajvit.running.parameters import read_parameters
+    from trajvit.running.places import NOTEBOOKS
+    from trajvit.running.stations import described
+    from trajvit.worlds.families import NAMES
+    from trajvit.worlds.film import film
+
+    settings = read_parameters(NOTEBOOKS / "params" / "evaluate.yaml", described(checkpoint))
+    model, world, labels = MAGVIT.from_pretrained(checkpoint), settings.world(), torch.arange(2 * len(NAMES)) % len(NAMES)
+    given, real = given_frames(world.frames), film(world, settings.seed, "test", 0, len(labels)).frames
+    rows = {
+        "real test clips": real,
+        f"predicted from the first {given} frames": to_frames(model.predict(to_video(real)[:, :, :given])),
+        f"generated: {', '.join(NAMES)}": to_frames(model.generate(labels)),
+    }
+    write_atomic(to, moving_clips(rows, alt="").gif)
     return 0
 
 

@@ -8,16 +8,20 @@ from statistics import median
 import yaml
 
 from trajvit.datasets.folders import Disk
+from trajvit.evaluation.futures import SAMPLES
+from trajvit.magvit.ensemble import MOVES
 from trajvit.running.ladder import ladder_plans, rung_folder
 from trajvit.running.manifest import Manifest, read_manifest
 from trajvit.running.parameters import KEPT, Parameters
 from trajvit.settings import InputError
 
-# Seconds on 2 cores, of `compact` clips and `nano` models: the twelve minutes of docs/results.md, and the rest from a smoke run.
+# Seconds on 2 cores (AMD EPYC), of `compact` clips and `nano` models.
 START_S = {"01_generate_data": 25.0, "02_validate_magvit": 15.0, "03_scale_up": 15.0, "04_evaluate": 25.0}
 TOKENIZER_S, TRANSFORMER_S, JUDGE_S, PIXEL_S = 5.4e-3, 3.4e-3, 1e-3, 3e-3  # a clip, once, in a step
 TOKENIZED_S = 1.3e-3  # a view of a clip, before the transformer's first step
-RIVAL_STEP_S, FILMED_S, SCORED_S, JUDGE_BATCH, PIXEL_KINDS = 8e-3, 1e-5, 25e-3, 32, 2
+PASS_S, ORACLE_S = 3.1e-3, 25e-3  # a clip through both networks; what can be known of it
+GENERATED_S, FUTURE_S = 0.09, 0.02  # a clip that is drawn, from nothing and from half of its frames
+RIVAL_STEP_S, FILMED_S, JUDGE_BATCH, PIXEL_KINDS = 8e-3, 1e-5, 32, 2
 OF_NO_EFFECT = ("seed", "run_dir", "data_dir")
 
 
@@ -79,14 +83,23 @@ def _computed(notebook: str, p: Parameters, of: Collection[str]) -> float:
     per_tokenizer_step = TOKENIZER_S * tokenizer * p.tokenizer_batch
     per_transformer_step = TRANSFORMER_S * transformer * p.transformer_batch
     judge = JUDGE_S * JUDGE_BATCH * p.judge_steps
-    scored = SCORED_S * tokenizer * p.eval_samples
+    views = (1 + len(MOVES)) * (1 + p.mirrored)
+    each_pass, known = PASS_S * tokenizer * p.eval_samples, ORACLE_S * p.eval_samples
+    generated, scored = GENERATED_S * transformer * p.generated, (views + 5) * each_pass
     if notebook == "01_generate_data":
         return FILMED_S * (p.samples + 2 * p.eval_samples)
     if notebook == "02_validate_magvit":
         tokenized = p.samples * p.recipe().views * TOKENIZED_S * tokenizer
-        return p.tokenizer_steps * per_tokenizer_step + tokenized + p.transformer_steps * per_transformer_step + judge + scored
+        return (
+            p.tokenizer_steps * per_tokenizer_step
+            + tokenized
+            + p.transformer_steps * per_transformer_step
+            + judge
+            + scored
+            + generated
+        )
     if notebook == "03_scale_up":
-        return sum(
+        return known + sum(
             plan.tokenizer_steps * per_tokenizer_step + plan.transformer_steps * per_transformer_step + scored
             for plan in ladder_plans(p)
             if "02_validate_magvit" not in of or rung_folder(p, plan) != p.run / "magvit"  # else 02 has trained it
@@ -97,8 +110,10 @@ def _computed(notebook: str, p: Parameters, of: Collection[str]) -> float:
             + RIVAL_STEP_S * p.rival_steps
             + PIXEL_KINDS * PIXEL_S * JUDGE_BATCH * p.pixel_steps
             + p.autoregressive_steps * per_transformer_step
-            + scored
-            + SCORED_S * transformer * (p.generated + 10 * p.futures)
+            + known
+            + (3 * views + 11) * each_pass  # FP, CFP and FI from all views
+            + generated
+            + FUTURE_S * transformer * SAMPLES * p.futures
         )
     return 0.0
 

@@ -27,7 +27,7 @@ class Parameters(Recipe):
     samples: int = Field(64, ge=4, description="training clips")
     eval_samples: int = Field(32, ge=4, description="clips of the val stream, and of the test stream")
     format: str = Field("compact", description="compact, classic or TxHxWxC")
-    variety: Literal["textbook", "varied"] = "textbook"
+    variety: Literal["textbook", "varied"] = Field("textbook", description="the world: how much its families vary")
     seed: int = Field(
         0, ge=0, lt=2**31 - 1, description="of data and trainings; the CNN that MAGVIT is compared with has the next"
     )
@@ -38,10 +38,10 @@ class Parameters(Recipe):
         "repository for such clips, where there is one; empty: the run's own",
     )
     run_dir: str = Field("reports/runs/interactive", description="holds what a run makes; set by the runner")
-    tokenizer_steps: int = Field(12, ge=1)
-    tokenizer_batch: int = Field(8, ge=1)
-    transformer_steps: int = Field(12, ge=1)
-    transformer_batch: int = Field(8, ge=1)
+    tokenizer_steps: int = Field(12, ge=1, description="of stage one, each with tokenizer_batch clips")
+    tokenizer_batch: int = Field(8, ge=1, description="clips in a step of stage one, over all processes")
+    transformer_steps: int = Field(12, ge=1, description="of stage two, each with transformer_batch clips")
+    transformer_batch: int = Field(8, ge=1, description="clips in a step of stage two, over all processes")
     processes: int = Field(1, ge=1, le=64, description="that train MAGVIT on this machine; several are started as torchrun does")
     judge_steps: int = Field(12, ge=1, description="training steps of the independent 3-D CNN")
     rival_steps: int = Field(12, ge=1, description="training steps of the perceptron that predicts from the balls found")

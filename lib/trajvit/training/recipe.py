@@ -49,20 +49,22 @@ COMPUTED = frozenset({"device", "compile", "shard"})
 class Recipe(Settings):
     """Everything that decides a training besides its data."""
 
-    size: Literal["nano", "small", "base", "large"] = "nano"
+    size: Literal["nano", "small", "base", "large"] = Field("nano", description="of both networks; see SIZES in magvit")
     patch: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
         None,
         description="frames, rows and columns that the tokenizer's first layer folds into one position; empty: the size's own",
     )
-    quantizer: Literal["fsq", "vq", "lfq"] = "fsq"
+    quantizer: Literal["fsq", "vq", "lfq"] = Field("fsq", description="what makes whole numbers of the tokenizer's features")
     one_softmax: bool = Field(False, description="predict a token as one of all codes, not digit by digit")
     loss_parts: tuple[Literal["refine", "mask", "reconstruct"], ...] = Field(COMMIT_PARTS, description="of COMMIT's three")
-    tokenizer_steps: int = Field(1500, ge=1)
-    tokenizer_batch: int = Field(16, ge=1)
-    transformer_steps: int = Field(2500, ge=1)
-    transformer_batch: int = Field(64, ge=1)
+    tokenizer_steps: int = Field(1500, ge=1, description="of stage one, each with tokenizer_batch clips")
+    tokenizer_batch: int = Field(16, ge=1, description="clips in a step of stage one, over all processes")
+    transformer_steps: int = Field(2500, ge=1, description="of stage two, each with transformer_batch clips")
+    transformer_batch: int = Field(64, ge=1, description="clips in a step of stage two, over all processes")
     learning_rate: float = Field(4e-3, ge=0, le=1, description="the transformer's peak; the tokenizer's is half of it")
-    foreground_weight: float = Field(6.0, ge=0)
+    foreground_weight: float = Field(
+        6.0, ge=0, description="of stage one: a white pixel counts 1 + so many times as much as a black one"
+    )
     tokenizer_light: float = Field(0.05, ge=0, description="weight of each frame's centre of light in stage one")
     transformer_light: float = Field(20.0, ge=0, description="the same in stage two, where it pays in the long run alone")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of a block's outputs that the transformer forgoes in training")
@@ -77,7 +79,7 @@ class Recipe(Settings):
     gan_restraint: Literal["r1", "lecam"] = Field("r1", description="what holds the discriminator")
     perceptual_weight: float = Field(0.0, ge=0, description="weight of the perceptual loss; 0.1 in the paper")
     perceptual_steps: int = Field(400, ge=1, description="steps of the classifier whose features that loss is measured in")
-    checkpoint_every: int = Field(200, ge=1)
+    checkpoint_every: int = Field(200, ge=1, description="steps; what is killed goes on from the last")
     seed: int = Field(0, ge=0, lt=2**32)
     device: Choice = Field("auto", description="where it is trained; auto: on a GPU where there is one")
     compile: bool = Field(False, description="by torch.compile; does not pay on a CPU")

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import trajvit
+from trajvit.datasets.loading import load_clips
 from trajvit.evaluation.baselines import (
     LawExtrapolation,
     NearestNeighbour,
+    balls_of,
     centres_of,
     constant_acceleration,
     constant_velocity,
@@ -40,7 +42,7 @@ def predictors(tmp_path_factory):
         "copy last": centres_of(copy_last),
         "constant velocity": constant_velocity,
         "constant acceleration": constant_acceleration,
-        "nearest neighbour": NearestNeighbour.of(data),
+        "nearest neighbour": NearestNeighbour(balls_of(load_clips(data)).centres, data.array("pixels")),
         "law": LawExtrapolation.of(WorldConfig()),
     }
 

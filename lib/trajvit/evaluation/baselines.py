@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from trajvit.datasets.loading import TrainingClips, load_clips, to_frames
-from trajvit.datasets.store import Dataset
+from trajvit.datasets.loading import TrainingClips, to_frames
 from trajvit.metrics.centres import Balls, ball_centres, find_balls
 from trajvit.metrics.neighbours import nearest
 from trajvit.settings import InputError
@@ -112,12 +111,6 @@ class NearestNeighbour:
 
     found: Float[np.ndarray, "K T 2"]
     pixels: Float[np.ndarray, "K T 2"]
-
-    @classmethod
-    def of(cls, dataset: Dataset, samples: int | None = None) -> "NearestNeighbour":
-        """The neighbours in the first `samples` clips of a dataset, or in all."""
-        found = balls_of(load_clips(dataset, samples)).centres
-        return cls(found, dataset.array("pixels", 0, len(found)))
 
     def __call__(self, frames: UInt8[np.ndarray, "N T H W C"], given: int) -> Float[np.ndarray, "N T 2"]:
         centres, _ = ball_centres(frames[:, :given])

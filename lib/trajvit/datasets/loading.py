@@ -1,5 +1,6 @@
 """The torch side of a dataset: clips as (B, C, T, H, W) tensors, and an order of batches that needs no state."""
 
+import os
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -181,12 +182,13 @@ TrainingClips = ClipSet | ClipStream | Views
 def load_clips(dataset: Dataset, samples: int | None = None, memory_bytes: int | None = None) -> TrainingClips:
     """The first `samples` clips of a dataset, or all: in memory if they take at most `memory_bytes`, else streamed.
 
-    By default a share of this machine's memory. Raises `InputError` when the dataset holds fewer.
+    By default a share of this machine's memory, of which each of a training's processes on it has its part. Raises `InputError` when the dataset holds fewer.
     """
     count = len(dataset) if samples is None else samples
     if not 0 < count <= len(dataset):
         raise InputError(f"{count} samples were asked of {dataset.root}, which holds {len(dataset)}: generate more")
-    most = MEMORY_SHARE * psutil.virtual_memory().total if memory_bytes is None else memory_bytes
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as torchrun says it
+    most = MEMORY_SHARE * psutil.virtual_memory().total / processes if memory_bytes is None else memory_bytes
     if count * dataset.config.world.bytes > most:
         return ClipStream(dataset, count)
     frames, label = dataset.array("frames", 0, count), dataset.array("label", 0, count)

@@ -1,8 +1,8 @@
 """Predictors of pixels, as the literature has them: a ConvLSTM and a SimVP-like convolutional network.
 
 Both see the given frames alone, are trained on the same clips as MAGVIT and the same views of them by the same loop, predict from
-as many views, and weigh the ball's pixels as its tokenizer does: with an even loss a blank frame would be 98 % right. Neither has a strided convolution in 3-D, whose
-bfloat16 gradient is infinite on a CPU where it pads by itself (see `PaddedConv3d`).
+as many views, and weigh the ball's pixels as its tokenizer does: with an even loss a blank frame would be 98 % right. Neither has a
+strided convolution in 3-D, whose bfloat16 gradient is infinite on a CPU where it pads by itself (see `PaddedConv3d`).
 """
 
 from dataclasses import dataclass

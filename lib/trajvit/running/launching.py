@@ -21,8 +21,8 @@ PERIOD_S, PATIENCE_S = 0.5, 60.0
 
 
 def train_in_processes(parameters: Parameters, samples: int, out: str | Path, on_progress: Listener) -> None:
-    """Train on the first `samples` clips as `torchrun --nproc_per_node N -m trajvit train` does, N being `parameters.processes`, into `out`, a folder or
-    `s3://bucket/prefix`, and hand on what the processes report. Given again, it continues.
+    """Train on the first `samples` clips as `torchrun --nproc_per_node N -m trajvit train` does, N being `parameters.processes`,
+    into `out`, a folder or `s3://bucket/prefix`, and hand on what the processes report. Given again, it continues.
 
     Raises `InputError` in a process that was itself started so and for what they refuse, and `RuntimeError` with what they say
     last when they fail. `KeyboardInterrupt`, here or there, ends them once their checkpoint is written.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trajvit.datasets.loading import rolled
@@ -18,19 +18,17 @@ def self_ensemble(complete: Callable[[Video], Video], video: Video) -> Video:
     """The mean of what `complete` makes of clips and of four copies of them, moved by a pixel along each diagonal, moved back.
 
     Each copy falls otherwise on the grid of tokens, so what rounding to a code tells wrongly of where things are comes out
-    otherwise. Where light would leave the view, in what is shown or in what `complete` made of it, a clip stays on that axis; where
-    what was made of a copy would leave the view as it is moved back, the clip's own counts once more.
+    otherwise. Where light would leave the view, in what is shown or in what `complete` made of it, a clip stays on that axis. What
+    was made of a copy out of the clip's view is cut off.
     """
     first = complete(video)
-    total, rows, columns = first, *_lit(first)
+    lit = first.amax((1, 2)) > DARK  # (B, H, W)
+    total = first
     for move in MOVES:
-        down, across = (torch.where(_leaves(lit, by), 0, by) for lit, by in zip((rows, columns), move, strict=True))
+        down, across = _with_room(lit.any(2), move[0]), _with_room(lit.any(1), move[1])
         moves = bool(down.any() or across.any())
         made = complete(rolled(rolled(video, down, 3), across, 4)) if moves else first
-        made_rows, made_columns = _lit(made)
-        lost = (down != 0) & _leaves(made_rows, -move[0]) | (across != 0) & _leaves(made_columns, -move[1])
-        back = rolled(rolled(made, -down, 3), -across, 4)
-        total = total + torch.where(lost[:, None, None, None, None], first, back)
+        total = total + _moved_back(_moved_back(made, down, 3), across, 4)
     return total / (1 + len(MOVES))
 
 
@@ -39,12 +37,13 @@ def with_mirror_image(complete: Callable[[Video], Video]) -> Callable[[Video], V
     return lambda video: (complete(video) + complete(video.flip(4)).flip(4)) / 2
 
 
-def _lit(video: Video) -> tuple[Bool[Tensor, "B H"], Bool[Tensor, "B W"]]:
-    """The rows and the columns of each clip in which there ever is light."""
-    lit = video.amax((1, 2)) > DARK
-    return lit.any(2), lit.any(1)
+def _with_room(lit: Bool[Tensor, "B S"], by: int) -> Int[Tensor, " B"]:
+    """`by`, one pixel, for the clips whose last row or column on that side is dark, and 0 for the others."""
+    return torch.where(lit[:, -1 if by > 0 else 0], 0, by)
 
 
-def _leaves(lit: Bool[Tensor, "B S"], by: int) -> Bool[Tensor, " B"]:
-    """Whether light leaves the view of each clip that is moved by one pixel."""
-    return lit[:, -1 if by > 0 else 0]
+def _moved_back(made: Video, by: Int[Tensor, " B"], axis: int) -> Video:
+    """Clips that were moved `by` a pixel, or not, as they were; what leaves the view does not enter it at the other end."""
+    places = torch.arange(made.shape[axis], device=made.device)
+    leaves = (by[:, None] > 0) & (places == 0) | (by[:, None] < 0) & (places == len(places) - 1)  # (B, S)
+    return rolled(made.masked_fill(leaves.view(len(made), 1, 1, *((-1, 1) if axis == 3 else (1, -1))), 0), -by, axis)

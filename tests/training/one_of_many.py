@@ -21,8 +21,8 @@ def in_float32() -> None:
 
 
 def _leaving_weights(train):
-    def leaving(settings, data, out, **options):
-        trained = train(settings, data, out, **options)
+    def leaving(settings, data, out, *options):
+        trained = train(settings, data, out, *options)
         weights = b"".join(value.numpy().tobytes() for value in trained.model.state_dict().values())
         with open(f"{out}-weights-{processes.number()}", "w") as file:
             file.write(hashlib.sha256(weights).hexdigest())

@@ -67,11 +67,11 @@ def test_what_learnt_from_mirror_images_predicts_both_alike(tmp_path):
     pixels = train_pixel_predictor(config, recipe, data, GIVEN, tmp_path / "simvp")
     alike = pixels(frames, GIVEN).astype(int) - pixels(frames[:, :, :, ::-1].copy(), GIVEN)[:, :, :, ::-1]
     assert abs(alike).max() <= 1
-    for learnt, is_alike in ((True, True), (False, False)):
-        config = PerceptronConfig(steps=20, batch_size=16, mirrored=learnt)
-        centres = train_perceptron(config, data, GIVEN, tmp_path / f"perceptron {learnt}")
+    for mirrored in (True, False):
+        config = PerceptronConfig(steps=20, batch_size=16, mirrored=mirrored)
+        centres = train_perceptron(config, data, GIVEN, tmp_path / f"perceptron {mirrored}")
         (u, v), (image_u, image_v) = (centres(f, GIVEN).transpose(2, 0, 1) for f in (frames, frames[:, :, :, ::-1].copy()))
-        assert (np.allclose(u, 31 - image_u, atol=1e-3) and np.allclose(v, image_v, atol=1e-3)) == is_alike
+        assert (np.allclose(u, 31 - image_u, atol=1e-3) and np.allclose(v, image_v, atol=1e-3)) == mirrored
     with pytest.raises(InputError, match="belongs to another training"):
         train_pixel_predictor(PixelPredictorConfig(width=8, steps=2, batch_size=4), Recipe(), data, GIVEN, tmp_path / "simvp")
 

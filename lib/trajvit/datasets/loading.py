@@ -182,7 +182,8 @@ TrainingClips = ClipSet | ClipStream | Views
 def load_clips(dataset: Dataset, samples: int | None = None, memory_bytes: int | None = None) -> TrainingClips:
     """The first `samples` clips of a dataset, or all: in memory if they take at most `memory_bytes`, else streamed.
 
-    By default a share of this machine's memory, of which each of a training's processes on it has its part. Raises `InputError` when the dataset holds fewer.
+    By default a share of this machine's memory, of which each of a training's processes on it has its part. Raises `InputError`
+    when the dataset holds fewer.
     """
     count = len(dataset) if samples is None else samples
     if not 0 < count <= len(dataset):

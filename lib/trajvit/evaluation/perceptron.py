@@ -69,7 +69,7 @@ class PathPerceptron(nn.Module):
 @dataclass(frozen=True)
 class Perceptron:
     """A trained `PathPerceptron` as a predictor of centres: where it learnt from mirror images, the mean over the clip and its
-    own."""
+    mirror image."""
 
     model: PathPerceptron
     mirrored: bool

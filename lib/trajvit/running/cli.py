@@ -262,12 +262,13 @@ def gif_command(checkpoint: str, to: Path) -> int:
     from trajvit.reporting.animations import moving_clips
     from trajvit.running.parameters import read_parameters
     from trajvit.running.places import NOTEBOOKS
-    from trajvit.running.stations import described
+    from trajvit.running.stations import described, home
     from trajvit.worlds.families import NAMES
     from trajvit.worlds.film import film
 
-    settings = read_parameters(NOTEBOOKS / "params" / "evaluate.yaml", described(checkpoint))
-    model, world, labels = MAGVIT.from_pretrained(checkpoint), settings.world(), torch.arange(2 * len(NAMES)) % len(NAMES)
+    settings = read_parameters(NOTEBOOKS / "params" / "evaluate.yaml", described(_found(checkpoint)))
+    model, world = MAGVIT.from_pretrained(home(settings.checkpoint)), settings.world()
+    labels = torch.arange(2 * len(NAMES)) % len(NAMES)
     given, real = given_frames(world.frames), film(world, settings.seed, "test", 0, len(labels)).frames
     rows = {
         "real test clips": real,
@@ -285,17 +286,21 @@ def gif_command(checkpoint: str, to: Path) -> int:
 @click.option("--out", help="folder of the results; reports/runs/<run id> by default")
 def evaluate_command(checkpoint: str, data: str | None, changes: tuple[str, ...], out: str | None) -> int:
     """Evaluate a trained model as notebook 04 does: metrics.json and pages, beside baselines and the oracle."""
-    from trajvit.magvit.published import published
     from trajvit.running.places import NOTEBOOKS, is_bucket
     from trajvit.running.runner import run
     from trajvit.running.stations import described
 
-    if checkpoint not in published() and Path(checkpoint).exists():  # else below the repository, as in parameters
-        checkpoint = str(Path(checkpoint).resolve())
-    own = described(checkpoint) + (
+    own = described(_found(checkpoint)) + (
         [f"data_dir={json.dumps(data if is_bucket(data) else str(Path(data).resolve()))}"] if data else []
     )
     return run(str(NOTEBOOKS / "params" / "evaluate.yaml"), own + list(changes), ["04"], out, tell)
+
+
+def _found(checkpoint: str) -> str:
+    """A checkpoint as parameters name it: what lies here by its whole path, since others are looked for below the repository."""
+    from trajvit.magvit.published import published
+
+    return str(Path(checkpoint).resolve()) if checkpoint not in published() and Path(checkpoint).exists() else checkpoint
 
 
 commands.add_command(ec2)

@@ -127,7 +127,7 @@ def evaluated(parameters: Parameters, on_progress: Listener = silent) -> tuple[s
     dataset = make_data(learnt_from(parameters, name), "train", on_progress)
     if not name:
         return name, train_magvit(parameters, dataset, on_progress=on_progress).model, parameters.recipe(), dataset
-    return name, MAGVIT.from_pretrained(_home(name)), Recipe(**_recipe_told(name)), dataset
+    return name, MAGVIT.from_pretrained(home(name)), Recipe(**_recipe_told(name)), dataset
 
 
 def learnt_from(parameters: Parameters, name: str) -> Parameters:
@@ -161,7 +161,7 @@ def described(checkpoint: str) -> list[str]:
 
 def _training_clips(checkpoint: str) -> dict[str, str | int]:
     """The parameters of the clips that a checkpoint was trained on, as far as it tells. Raises `InputError`."""
-    shape = MAGVIT.from_pretrained(_home(checkpoint)).config.tokenizer
+    shape = MAGVIT.from_pretrained(home(checkpoint)).config.tokenizer
     clips = {"format": "x".join(map(str, (*shape.clip, shape.channels)))}
     data = _training(checkpoint).get("data", {})
     if data.get("kind") == "filmed":
@@ -169,17 +169,17 @@ def _training_clips(checkpoint: str) -> dict[str, str | int]:
             clips |= {"variety": data["world"]["variety"], "seed": data["seed"], "samples": data["samples"]}
             told = {"split": data["split"]} | data["world"]
         except (KeyError, TypeError):
-            raise InputError(f"{_home(checkpoint)}/training.json does not tell its clips: {RESTORE}") from None
+            raise InputError(f"{home(checkpoint)}/training.json does not tell its clips: {RESTORE}") from None
         ours = {"split": "train"} | WorldConfig.named(clips["format"], variety=clips["variety"]).model_dump(mode="json")
         if others := [f"{name} = {value!r}" for name, value in told.items() if value != ours.get(name)]:
             raise InputError(
-                f"{_home(checkpoint)} learnt from clips of {', '.join(others)}; runs film train clips of the worlds as they are by "
+                f"{home(checkpoint)} learnt from clips of {', '.join(others)}; runs film train clips of the worlds as they are by "
                 "default: name a model that learnt from such"
             )
     return clips
 
 
-def _home(checkpoint: str) -> str:
+def home(checkpoint: str) -> str:
     """Where a checkpoint lies: a folder, below the repository unless absolute, or a place in a bucket."""
     where = str(located(checkpoint))
     return where if is_bucket(where) else str(place(where))
@@ -194,11 +194,11 @@ def _training(checkpoint: str) -> dict:
     """What a checkpoint tells of its training, in `training.json`; nothing where there is none. Raises `InputError` for a
     damaged one."""
     try:
-        told = json.loads(open_folder(_home(checkpoint)).read("training.json") or b"{}")
+        told = json.loads(open_folder(home(checkpoint)).read("training.json") or b"{}")
     except ValueError as error:
-        raise InputError(f"{_home(checkpoint)}/training.json cannot be read ({error}): {RESTORE}") from None
+        raise InputError(f"{home(checkpoint)}/training.json cannot be read ({error}): {RESTORE}") from None
     if not isinstance(told, dict) or not all(isinstance(told.get(part, {}), dict) for part in ("data", "recipe")):
-        raise InputError(f"{_home(checkpoint)}/training.json does not tell of a training: {RESTORE}")
+        raise InputError(f"{home(checkpoint)}/training.json does not tell of a training: {RESTORE}")
     return told
 
 

@@ -40,7 +40,9 @@ def test_a_disk_that_fills_during_a_checkpoint_costs_nothing_but_the_steps_since
 
     monkeypatch.setattr(loop, "save_checkpoint", save_on_a_full_disk)
     monkeypatch.setattr(stations, "make_data", lambda *_: data)
-    monkeypatch.setattr(stations, "train_magvit", lambda settings, data, out, first, on_progress: train(Recipe(**tiny), data, out))
+    monkeypatch.setattr(
+        stations, "train_magvit", lambda settings, data, out, first, on_progress: train(Recipe(**tiny), data, out)
+    )
     assert cli.main(["train", str(NOTEBOOKS / "params" / "smoke.yaml"), "--out", str(place)]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trajvit:")]
     assert line == (

@@ -19,6 +19,7 @@ from trajvit.datasets.loading import TrainingClips, load_clips, to_frames, to_vi
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
 from trajvit.magvit.ensemble import self_ensemble, with_mirror_image
+from trajvit.magvit.precision import precision_on
 from trajvit.magvit.tokenizer import reconstruction_loss
 from trajvit.settings import InputError, Settings
 from trajvit.training.devices import sent
@@ -164,7 +165,8 @@ class PixelPredictor:
 
         def complete(video: Video) -> Video:
             context = video[:, :, :given]
-            ahead = torch.cat([self.model(chunk) for chunk in context.split(CHUNK)]).clamp(0, 1)
+            with precision_on(context.device):
+                ahead = torch.cat([self.model(chunk) for chunk in context.split(CHUNK)]).float().clamp(0, 1)
             return torch.cat([context, ahead], dim=2)
 
         made = to_frames(self_ensemble(with_mirror_image(complete) if self.mirrored else complete, to_video(frames)))

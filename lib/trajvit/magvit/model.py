@@ -29,6 +29,7 @@ from trajvit.magvit.decoding import (
     quarters,
 )
 from trajvit.magvit.ensemble import self_ensemble, with_mirror_image
+from trajvit.magvit.precision import precision_on
 from trajvit.magvit.published import located, published
 from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, prediction_from, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
@@ -315,7 +316,7 @@ class MAGVIT(nn.Module):
     def _named(self, tokens: Sequence, task: str, label: int) -> Float[Tensor, "B K"]:
         """How probable each class is where `label`, one of the non-classes, stands in its place."""
         _, logits = self.transformer(tokens, *self._prefix(len(tokens), task, label))
-        return logits.softmax(-1)
+        return logits.float().softmax(-1)
 
     def _checked_labels(self, labels: Int[Tensor, " B"] | list[int], count: int | None = None) -> Int[Tensor, " B"]:
         """Labels of `count` clips, or of however many, as a tensor. Raises `InputError` for what are none."""
@@ -353,7 +354,9 @@ class MAGVIT(nn.Module):
             )
 
     def _in_chunks(self, step, rows: Tensor, most: int = CHUNK) -> Tensor:
-        """`step` applied to some rows at a time, at `most` so many, on the model's device."""
+        """`step` applied to some rows at a time, at `most` so many, on the model's device and in the precision of its training."""
         if not len(rows):
             raise InputError("an empty batch was given; give at least one clip")
-        return torch.cat([step(chunk.to(self.device)) for chunk in rows.split(most)])
+        with precision_on(self.device):
+            made = torch.cat([step(chunk.to(self.device)) for chunk in rows.split(most)])
+        return made.float() if made.is_floating_point() else made

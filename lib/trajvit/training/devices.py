@@ -1,6 +1,5 @@
 """Where a training runs, and what that device is good at."""
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -35,16 +34,6 @@ def pick_device(choice: Choice) -> torch.device:
     torch.cuda.set_device(processes.number_here())
     torch.set_float32_matmul_precision("high")  # TF32, where it computes in float32 at all
     return torch.device("cuda", processes.number_here())
-
-
-def precision_on(device: torch.device) -> AbstractContextManager:
-    """The context in which a model is trained: bfloat16 where the device computes in it, else float32."""
-    has_bfloat16 = {
-        "cpu": lambda: True,
-        "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
-        "mps": lambda: torch.backends.mps.is_macos_or_newer(14, 0),
-    }[device.type]()
-    return torch.autocast(device.type, torch.bfloat16) if has_bfloat16 else nullcontext()
 
 
 def sent(rows: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -19,10 +19,11 @@ from torch.utils.tensorboard import SummaryWriter
 from trajvit.datasets.folders import Folder, open_folder
 from trajvit.datasets.loading import MIXED, TrainingClips, batch_rows
 from trajvit.datasets.progress import Listener, Telling, silent
+from trajvit.magvit.precision import precision_on
 from trajvit.settings import Settings
 from trajvit.training import processes
 from trajvit.training.checkpoints import PLACE, load_newest, save_checkpoint
-from trajvit.training.devices import Choice, pick_device, precision_on
+from trajvit.training.devices import Choice, pick_device
 from trajvit.training.events import events_in, keep_events
 from trajvit.training.interruption import Held
 from trajvit.training.journal import Journal, Look

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import psutil
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Num, UInt8
 from torch import Tensor
 
 from trajvit.datasets.store import Dataset
@@ -24,7 +24,12 @@ MEMORY_SHARE = 0.4
 
 def to_video(frames: UInt8[np.ndarray, "N T H W C"]) -> Float[Tensor, "N C T H W"]:
     """Frames as stored, as the model's videos in [0, 1]."""
-    return torch.from_numpy(frames).movedim(-1, 1).float() / 255
+    return _bright(torch.from_numpy(frames).movedim(-1, 1))
+
+
+def _bright(levels: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+    """Videos in [0, 1] of 8-bit levels."""
+    return levels.float() / 255
 
 
 def to_frames(video: Float[Tensor, "N C T H W"]) -> UInt8[np.ndarray, "N T H W C"]:
@@ -35,7 +40,7 @@ def to_frames(video: Float[Tensor, "N C T H W"]) -> UInt8[np.ndarray, "N T H W C
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips held in memory as stored, handed out as batches of videos."""
+    """Clips held in memory as stored, handed out as batches of videos, in [0, 1] or in their 8-bit levels."""
 
     frames: UInt8[Tensor, "N T H W C"]
     labels: Int[Tensor, " N"]
@@ -48,8 +53,11 @@ class ClipSet:
         """How many clips lie together, as `batch_rows` takes it: here all are as near as any."""
         return len(self)
 
+    def levels(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> UInt8[Tensor, "B C T H W"]:
+        return self.frames[rows].movedim(-1, 1)
+
     def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
-        return self.frames[rows].movedim(-1, 1).float() / 255
+        return _bright(self.levels(rows))
 
     def expect(self, rows: Int[Tensor, " B"]) -> None:
         """Say what a coming batch needs; here all is ready."""
@@ -70,14 +78,17 @@ class ClipStream:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
+    def levels(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> UInt8[Tensor, "B C T H W"]:
         chosen = (torch.arange(len(self))[rows] if isinstance(rows, slice) else rows).numpy()
         frames = np.empty((len(chosen), *self.dataset.config.world.shape), np.uint8)
         shards = chosen // self.block
         for shard in np.unique(shards):
             here = shards == shard
             frames[here] = self._shard(int(shard)).result()[chosen[here] - shard * self.block]
-        return to_video(frames)
+        return torch.from_numpy(frames).movedim(-1, 1)
+
+    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
+        return _bright(self.levels(rows))
 
     def expect(self, rows: Int[Tensor, " B"]) -> None:
         """Begin to read what a coming batch needs."""
@@ -104,11 +115,14 @@ class Views:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
+    def levels(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> UInt8[Tensor, "B C T H W"]:
         chosen = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows
-        return self.view(self.clips.videos(chosen // self.each), chosen)
+        return self.view(self.clips.levels(chosen // self.each), chosen)
 
-    def view(self, videos: Float[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B C t H W"]:
+    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
+        return _bright(self.levels(rows))
+
+    def view(self, videos: UInt8[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C t H W"]:
         """The views in these rows of the clips that they are views of."""
         raise NotImplementedError
 
@@ -120,7 +134,7 @@ class Views:
 class SingleFrames(Views):
     """Every frame of a clip as a clip of one frame; `each` is the number of frames."""
 
-    def view(self, videos: Float[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B C 1 H W"]:
+    def view(self, videos: UInt8[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C 1 H W"]:
         return videos[torch.arange(len(videos)), :, rows % self.each, None]
 
 
@@ -131,7 +145,7 @@ class FirstFrames(Views):
         super().__init__(clips, 1)
         self.frames = frames
 
-    def view(self, videos: Float[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B C t H W"]:
+    def view(self, videos: UInt8[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C t H W"]:
         return videos[:, :, : self.frames]
 
 
@@ -141,7 +155,7 @@ class WithMirrored(Views):
     def __init__(self, clips: "TrainingClips"):
         super().__init__(clips, 2)
 
-    def view(self, videos: Float[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B C T H W"]:
+    def view(self, videos: UInt8[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C T H W"]:
         return torch.where((rows % 2 == 1)[:, None, None, None, None], videos.flip(-1), videos)
 
 
@@ -157,7 +171,7 @@ class WithShifted(Views):
         self.moves = torch.isin(self.labels, movable)
         self.moves[:: self.each] = False
 
-    def view(self, videos: Float[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B C T H W"]:
+    def view(self, videos: UInt8[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C T H W"]:
         lit, draws, moves = videos.amax((1, 2)) > 0, self.draws[rows], self.moves[rows]  # (B, H, W), (B, 2), (B,)
         down, across = moves * _move(lit.any(2), draws[:, 0]), moves * _move(lit.any(1), draws[:, 1])
         return rolled(rolled(videos, down, 3), across, 4)
@@ -169,7 +183,7 @@ def _move(lit: Bool[Tensor, "B S"], draws: Float[Tensor, " B"]) -> Int[Tensor, "
     return (draws * (before + after + 1)).long() - before
 
 
-def rolled(videos: Float[Tensor, "B C T H W"], by: Int[Tensor, " B"], axis: int) -> Float[Tensor, "B C T H W"]:
+def rolled(videos: Num[Tensor, "B C T H W"], by: Int[Tensor, " B"], axis: int) -> Num[Tensor, "B C T H W"]:
     """Each video moved along an axis; what leaves it at one end enters at the other."""
     size = videos.shape[axis]
     source = (torch.arange(size, device=by.device) - by[:, None]) % size  # (B, size)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from trajvit.datasets.loading import TrainingClips, to_frames
+from trajvit.datasets.loading import TrainingClips
 from trajvit.metrics.centres import Balls, ball_centres, find_balls
 from trajvit.metrics.neighbours import nearest
 from trajvit.settings import InputError
@@ -123,5 +123,5 @@ class NearestNeighbour:
 
 def balls_of(clips: TrainingClips) -> Balls:
     """The balls found in all clips, a thousand of them in memory at a time."""
-    parts = [find_balls(to_frames(clips.videos(rows))) for rows in torch.arange(len(clips)).split(CHUNK)]
+    parts = [find_balls(clips.levels(rows).movedim(1, -1).contiguous().numpy()) for rows in torch.arange(len(clips)).split(CHUNK)]
     return Balls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("centres", "radius", "count")))

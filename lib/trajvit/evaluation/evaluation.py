@@ -80,8 +80,9 @@ def evaluate(
     """
     median = None if beside.known is None else beside.known.median
     prediction = score_prediction(model, clips, beside.predictors, median)
-    tasks = {f"task {task.name}": task for task in partly_shown(model.config.tokenizer.clip)}
-    scores = {  # what takes longest first
+    clip = model.config.tokenizer.clip
+    tasks = {f"task {task.name}": task for task in sorted(partly_shown(clip), key=lambda task: not task.shows_frames(clip))}
+    scores = {  # what takes longest first: draws, then tasks that are completed from several views
         "generation": lambda _: score_generation(
             model, beside.judge, clips, generated, seed, world=beside.world, learnt=beside.learnt, rivals=beside.generators
         ),
@@ -91,5 +92,5 @@ def evaluate(
         "reconstruction": lambda _: score_reconstruction(model, clips),
     }
     found = at_once("evaluate", scores, len(clips.label), on_progress)
-    by_task = {task.name: found.pop(name) for name, task in tasks.items()}
+    by_task = {task.name: found.pop(f"task {task.name}") for task in partly_shown(clip)}
     return Evaluation(prediction=prediction, tasks=Tasks(by_task), **found)

@@ -1,6 +1,7 @@
 """The torch side of a dataset: clips as (B, C, T, H, W) tensors, and an order of batches that needs no state."""
 
 import os
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,33 +39,52 @@ def to_frames(video: Float[Tensor, "N C T H W"]) -> UInt8[np.ndarray, "N T H W C
     return levels.to(torch.uint8).movedim(1, -1).contiguous().cpu().numpy()
 
 
-@dataclass(frozen=True)
-class ClipSet:
-    """Clips held in memory as stored, handed out as batches of videos, in [0, 1] or in their 8-bit levels."""
+class TrainingClips(ABC):
+    """Clips handed out as batches of videos, in [0, 1] or in the 8-bit levels in which they are stored.
 
-    frames: UInt8[Tensor, "N T H W C"]
+    `block` is how many of them lie together, as `batch_rows` takes it.
+    """
+
     labels: Int[Tensor, " N"]
+    block: int
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @abstractmethod
+    def levels(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> UInt8[Tensor, "B C T H W"]:
+        """The clips in these rows, or all, from 0 to 255."""
+
+    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
+        """The clips in these rows, or all, in [0, 1]."""
+        return _bright(self.levels(rows))
+
+    @abstractmethod
+    def expect(self, rows: Int[Tensor, " B"]) -> None:
+        """Begin to read what a coming batch needs."""
+
+
+@dataclass(frozen=True)
+class ClipSet(TrainingClips):
+    """Clips held in memory as stored."""
+
+    frames: UInt8[Tensor, "N T H W C"]
+    labels: Int[Tensor, " N"]
+
     @property
     def block(self) -> int:
-        """How many clips lie together, as `batch_rows` takes it: here all are as near as any."""
+        """Here all are as near as any."""
         return len(self)
 
     def levels(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> UInt8[Tensor, "B C T H W"]:
         return self.frames[rows].movedim(-1, 1)
 
-    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
-        return _bright(self.levels(rows))
-
     def expect(self, rows: Int[Tensor, " B"]) -> None:
-        """Say what a coming batch needs; here all is ready."""
+        """All is ready."""
 
 
-class ClipStream:
-    """Clips that do not fit into memory, handed out as by `ClipSet`: whole shards are read and kept a while.
+class ClipStream(TrainingClips):
+    """Clips that do not fit into memory: whole shards are read and kept a while.
 
     Fast for rows in the order of `batch_rows` with this `block`, told in advance by `expect`; right for any.
     """
@@ -75,9 +95,6 @@ class ClipStream:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="clip stream")
         self._shards: OrderedDict[int, Future] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def levels(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> UInt8[Tensor, "B C T H W"]:
         chosen = (torch.arange(len(self))[rows] if isinstance(rows, slice) else rows).numpy()
         frames = np.empty((len(chosen), *self.dataset.config.world.shape), np.uint8)
@@ -87,11 +104,7 @@ class ClipStream:
             frames[here] = self._shard(int(shard)).result()[chosen[here] - shard * self.block]
         return torch.from_numpy(frames).movedim(-1, 1)
 
-    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
-        return _bright(self.levels(rows))
-
     def expect(self, rows: Int[Tensor, " B"]) -> None:
-        """Begin to read what a coming batch needs."""
         for shard in np.unique(rows.numpy() // self.block):
             self._shard(int(shard))
 
@@ -105,29 +118,22 @@ class ClipStream:
         return self._shards[shard]
 
 
-class Views:
+class Views(TrainingClips):
     """`each` views of every clip of `clips`, as clips of their own: row `each i + k` is view k of clip i."""
 
-    def __init__(self, clips: "TrainingClips", each: int):
+    def __init__(self, clips: TrainingClips, each: int):
         self.clips, self.each = clips, each
         self.block, self.labels = clips.block * each, clips.labels.repeat_interleave(each)
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def levels(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> UInt8[Tensor, "B C T H W"]:
         chosen = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows
         return self.view(self.clips.levels(chosen // self.each), chosen)
 
-    def videos(self, rows: Int[Tensor, " B"] | slice = slice(None)) -> Float[Tensor, "B C T H W"]:
-        return _bright(self.levels(rows))
-
+    @abstractmethod
     def view(self, videos: UInt8[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C t H W"]:
         """The views in these rows of the clips that they are views of."""
-        raise NotImplementedError
 
     def expect(self, rows: Int[Tensor, " B"]) -> None:
-        """Begin to read what a coming batch needs."""
         self.clips.expect(rows // self.each)
 
 
@@ -141,7 +147,7 @@ class SingleFrames(Views):
 class FirstFrames(Views):
     """The first `frames` frames of every clip as a clip."""
 
-    def __init__(self, clips: "TrainingClips", frames: int):
+    def __init__(self, clips: TrainingClips, frames: int):
         super().__init__(clips, 1)
         self.frames = frames
 
@@ -152,7 +158,7 @@ class FirstFrames(Views):
 class WithMirrored(Views):
     """Every clip and its mirror image, left and right exchanged."""
 
-    def __init__(self, clips: "TrainingClips"):
+    def __init__(self, clips: TrainingClips):
         super().__init__(clips, 2)
 
     def view(self, videos: UInt8[Tensor, "B C T H W"], rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C T H W"]:
@@ -165,7 +171,7 @@ class WithShifted(Views):
     Copies of clips whose label is not among `movable` stay where they are.
     """
 
-    def __init__(self, clips: "TrainingClips", shifts: int, seed: int, movable: Int[Tensor, " M"]):
+    def __init__(self, clips: TrainingClips, shifts: int, seed: int, movable: Int[Tensor, " M"]):
         super().__init__(clips, 1 + shifts)
         self.draws = torch.rand(len(self), 2, generator=torch.Generator().manual_seed(seed))
         self.moves = torch.isin(self.labels, movable)
@@ -188,9 +194,6 @@ def rolled(videos: Num[Tensor, "B C T H W"], by: Int[Tensor, " B"], axis: int) -
     size = videos.shape[axis]
     source = (torch.arange(size, device=by.device) - by[:, None]) % size  # (B, size)
     return videos.gather(axis, source.view([-1, 1, 1, 1, 1][:axis] + [size] + [1] * (4 - axis)).expand_as(videos))
-
-
-TrainingClips = ClipSet | ClipStream | Views
 
 
 def load_clips(dataset: Dataset, samples: int | None = None, memory_bytes: int | None = None) -> TrainingClips:

@@ -81,16 +81,18 @@ def evaluate(
     median = None if beside.known is None else beside.known.median
     prediction = score_prediction(model, clips, beside.predictors, median)
     clip = model.config.tokenizer.clip
-    tasks = {f"task {task.name}": task for task in sorted(partly_shown(clip), key=lambda task: not task.shows_frames(clip))}
-    scores = {  # what takes longest first: draws, then tasks that are completed from several views
+    tasks = {f"task {task.name}": task for task in partly_shown(clip)}
+    # Those that show whole frames are completed from several views.
+    longest_first = sorted(tasks.items(), key=lambda named: not named[1].shows_frames(clip))
+    scores = {  # what takes longest first
         "generation": lambda _: score_generation(
             model, beside.judge, clips, generated, seed, world=beside.world, learnt=beside.learnt, rivals=beside.generators
         ),
         "futures": lambda _: score_futures(model, clips, prediction, futures, beside.known, seed),
-        **{name: lambda _, task=task: score_task(model, clips, task, prediction) for name, task in tasks.items()},
+        **{name: lambda _, task=task: score_task(model, clips, task, prediction) for name, task in longest_first},
         "classification": lambda _: score_classification(model, clips, beside.cnns, beside.bayes),
         "reconstruction": lambda _: score_reconstruction(model, clips),
     }
     found = at_once("evaluate", scores, len(clips.label), on_progress)
-    by_task = {task.name: found.pop(f"task {task.name}") for task in partly_shown(clip)}
+    by_task = {task.name: found.pop(name) for name, task in tasks.items()}
     return Evaluation(prediction=prediction, tasks=Tasks(by_task), **found)

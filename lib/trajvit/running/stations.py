@@ -222,7 +222,7 @@ def stand_beside(
         parameters = parameters.model_copy(update={"run_dir": f"{parameters.run_dir}/rivals"})
     run, world, clips = parameters.run, known_world(test), test.read()
     learnt = {"balls": lambda _: balls_of(recipe.learnt(load_clips(train)))}
-    trained = at_once("rivals", learnt | _rivals(parameters, model, recipe, train), len(train), on_progress)
+    trained = at_once("rivals", _rivals(parameters, model, recipe, train) | learnt, len(train), on_progress)
     found = trained["balls"].centres[:: recipe.views]  # in the clips themselves, of which each is its own first view
     laws = {"law_extrapolation": LawExtrapolation.of(train.config.world)} if known_world(train) else {}
     bayes = accuracy_by_frames(clips, world, cache=run / "oracle", on_progress=on_progress) if world else {}

@@ -7,7 +7,8 @@ import trajvit.evaluation.oracle
 import trajvit.evaluation.posterior
 import trajvit.evaluation.posterior_likelihood
 import trajvit.worlds.film
-from trajvit.evaluation.oracle import accuracy_by_frames, oracle
+from trajvit.datasets.progress import silent
+from trajvit.evaluation.oracle import bayes_limit, oracle, oracle_by_frames
 from trajvit.evaluation.posterior import set_scene, summarize
 from trajvit.evaluation.posterior_likelihood import by_likelihood
 from trajvit.evaluation.posterior_simulation import by_simulation
@@ -173,7 +174,9 @@ def test_more_frames_never_make_it_worse():
         last.append(errors(knowing, clips)[:, -1])
     for fewer, more in itertools.pairwise(last):
         assert bootstrap_ci95(more - fewer)[0] <= 0
-    accuracy = [metric.value for metric in accuracy_by_frames(some(clips, np.arange(16)), world).values()]
+    few = some(clips, np.arange(16))
+    known = [call(silent) for call in oracle_by_frames(few, world).values()]
+    accuracy = [metric.value for metric in bayes_limit(known, few.label).values()]
     assert len(accuracy) == 7 and (np.diff(accuracy) >= 0).all() and accuracy[-1] == 1
 
 

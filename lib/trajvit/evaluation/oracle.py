@@ -16,21 +16,22 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Integer
 
 from trajvit.datasets.files import write_atomic
-from trajvit.datasets.labour import at_once
-from trajvit.datasets.progress import Listener, silent
+from trajvit.datasets.progress import Listener
 from trajvit.evaluation.measure import Metric, named_right
 from trajvit.evaluation.posterior import Infer, Posterior, set_scene, summarize
 from trajvit.evaluation.posterior_likelihood import by_likelihood
 from trajvit.evaluation.posterior_simulation import by_simulation
 from trajvit.evaluation.sightings import SightingError, measure_sighting_error, sight
+from trajvit.magvit.tasks import given_frames
 from trajvit.settings import InputError
 from trajvit.worlds.compiling import STAMP
 from trajvit.worlds.config import WorldConfig
@@ -97,24 +98,24 @@ def oracle(
     return result
 
 
-def accuracy_by_frames(
-    clips: Clips, world: WorldConfig, seed: int = 0, cache: Path | None = None, on_progress: Listener = silent
-) -> dict[int, Metric]:
-    """How often the likeliest family is the true one after k = 2..T frames: the Bayes limit of classification."""
-    seen = range(2, world.frames + 1)
-    calls = {f"{given} frames": partial(_right_from, clips, world, given, seed, cache) for given in seen}
-    named = at_once("oracle", calls, len(clips.label), on_progress)
-    chance = {"chance": 1 / len(NAMES)}
+def oracle_by_frames(clips: Clips, world: WorldConfig, cache: Path | None = None) -> dict[str, Callable[[Listener], Oracle]]:
+    """The oracle of `clips` after each number of frames, from 2, or half of them, to T: calls for `at_once`."""
     return {
-        given: Metric.mean(each, "share", chance, more_is_better=True) for given, each in zip(seen, named.values(), strict=True)
+        f"oracle of {given} frames": partial(_known_after, given, clips, world, cache)
+        for given in range(min(2, given_frames(world.frames)), world.frames + 1)
     }
 
 
-def _right_from(
-    clips: Clips, world: WorldConfig, given: int, seed: int, cache: Path | None, _: Listener
-) -> Float64[np.ndarray, " N"]:
-    """Whether the oracle names each clip's own family from its first frames."""
-    return named_right(oracle(clips, world, given, seed, cache).class_probabilities, clips.label)
+def _known_after(given: int, clips: Clips, world: WorldConfig, cache: Path | None, _: Listener) -> Oracle:
+    return oracle(clips, world, given, cache=cache)
+
+
+def bayes_limit(known: Iterable[Oracle], label: Integer[np.ndarray, " N"]) -> dict[int, Metric]:
+    """How often the likeliest family is the true one, by the number of frames given: the Bayes limit of classification."""
+    chance = {"chance": 1 / len(NAMES)}
+    return {
+        one.given: Metric.mean(named_right(one.class_probabilities, label), "share", chance, more_is_better=True) for one in known
+    }
 
 
 def _digest(frames: np.ndarray, world: WorldConfig, seed: int, infer: Infer) -> str:

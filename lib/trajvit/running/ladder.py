@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from trajvit.datasets.folders import open_folder
+from trajvit.datasets.labour import at_once
 from trajvit.datasets.progress import Listener, silent, watch
 from trajvit.datasets.store import Dataset
 from trajvit.evaluation.ladder import (
@@ -21,7 +22,7 @@ from trajvit.evaluation.ladder import (
     score_rung,
     steps_at,
 )
-from trajvit.evaluation.oracle import accuracy_by_frames, oracle
+from trajvit.evaluation.oracle import bayes_limit, oracle_by_frames
 from trajvit.magvit.tasks import given_frames
 from trajvit.running import prices
 from trajvit.running.parameters import Parameters
@@ -41,10 +42,11 @@ def climb(parameters: Parameters, dataset: Dataset, val: Dataset, on_progress: L
     """
     parameters.check_ladder()
     clips, world = val.read(), known_world(val)
-    limits, kept = Limits(), parameters.run / "oracle"
+    limits = Limits()
     if world:
-        known = oracle(clips, world, given_frames(world.frames), cache=kept).median
-        limits = Limits(known, accuracy_by_frames(clips, world, cache=kept))
+        found = at_once("oracle", oracle_by_frames(clips, world, parameters.run / "oracle"), len(val), on_progress)
+        known = {one.given: one for one in found.values()}
+        limits = Limits(known[given_frames(world.frames)].median, bayes_limit(known.values(), clips.label))
     rungs: list[Rung] = []
     gates = []
     speed = speed_of(parameters.run / "magvit")

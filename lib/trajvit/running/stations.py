@@ -22,7 +22,7 @@ from trajvit.evaluation.baselines import (
 )
 from trajvit.evaluation.evaluation import Beside
 from trajvit.evaluation.judge import JudgeConfig, train_judge
-from trajvit.evaluation.oracle import accuracy_by_frames, oracle
+from trajvit.evaluation.oracle import bayes_limit, oracle_by_frames
 from trajvit.evaluation.perceptron import PerceptronConfig, train_perceptron
 from trajvit.evaluation.pixel_predictors import KINDS as PIXEL_PREDICTORS
 from trajvit.evaluation.pixel_predictors import PixelPredictorConfig, train_pixel_predictor
@@ -222,23 +222,24 @@ def stand_beside(
         parameters = parameters.model_copy(update={"run_dir": f"{parameters.run_dir}/rivals"})
     run, world, clips = parameters.run, known_world(test), test.read()
     learnt = {"balls": lambda _: balls_of(recipe.learnt(load_clips(train)))}
-    trained = at_once("rivals", _rivals(parameters, model, recipe, train) | learnt, len(train), on_progress)
-    found = trained["balls"].centres[:: recipe.views]  # in the clips themselves, of which each is its own first view
+    limits = oracle_by_frames(clips, world, run / "oracle") if world else {}
+    made = at_once("beside", _rivals(parameters, model, recipe, train) | limits | learnt, len(train), on_progress)
+    found = made["balls"].centres[:: recipe.views]  # in the clips themselves, of which each is its own first view
     laws = {"law_extrapolation": LawExtrapolation.of(train.config.world)} if known_world(train) else {}
-    bayes = accuracy_by_frames(clips, world, cache=run / "oracle", on_progress=on_progress) if world else {}
+    known = {made[name].given: made[name] for name in limits}
     return Beside(
-        judge=trained["judge"],
-        cnns=[trained["cnn"], trained["cnn of half"]],
-        learnt=trained["balls"],
+        judge=made["judge"],
+        cnns=[made["cnn"], made["cnn of half"]],
+        learnt=made["balls"],
         predictors=TRIVIAL
         | {"constant_acceleration": constant_acceleration}
-        | {kind: centres_of(trained[kind]) for kind in PIXEL_PREDICTORS if kind in trained}
-        | {"nearest_neighbour": NearestNeighbour(found, train.array("pixels")), "perceptron": trained["perceptron"]}
+        | {kind: centres_of(made[kind]) for kind in PIXEL_PREDICTORS if kind in made}
+        | {"nearest_neighbour": NearestNeighbour(found, train.array("pixels")), "perceptron": made["perceptron"]}
         | laws,
-        generators={AFTER: partial(trained[AFTER].generate, seed=parameters.seed)} if AFTER in trained else {},
+        generators={AFTER: partial(made[AFTER].generate, seed=parameters.seed)} if AFTER in made else {},
         world=world,
-        known=world and oracle(clips, world, given_frames(world.frames), cache=run / "oracle"),
-        bayes=bayes,
+        known=known.get(given_frames(clips.frames.shape[1])),
+        bayes=bayes_limit(known.values(), clips.label),
     )
 
 

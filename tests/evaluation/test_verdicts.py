@@ -13,6 +13,7 @@ from trajvit.evaluation.judge import JudgeConfig, train_judge
 from trajvit.evaluation.measure import Metric
 from trajvit.evaluation.oracle import oracle
 from trajvit.magvit.classifier import VideoClassifier
+from trajvit.magvit.decoding import ENSEMBLE
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tokenizer import Tokenizer
 from trajvit.magvit.transformer import MaskedTransformer
@@ -72,7 +73,7 @@ class Knowing(Fake):
     def class_probabilities(self, videos, given=None):
         return torch.eye(len(NAMES))[self.clips.label.astype(int)][: len(videos)]
 
-    def predict(self, context, frames=None, labels=None, seed=0, decoding=None):
+    def predict(self, context, frames=None, labels=None, seed=0, decoding=ENSEMBLE):
         futures = self.known.median if decoding.temperature == 0 else self.known.draws[:, 16 + seed]
         future = to_video(np.concatenate([balls_at(path) for path in futures[: len(context)]]))
         return torch.cat([context, future[:, :, GIVEN:]], dim=2)

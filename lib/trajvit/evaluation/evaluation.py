@@ -18,6 +18,7 @@ from trajvit.evaluation.scores import (
     Tasks,
     partly_shown,
     score_classification,
+    score_completion,
     score_prediction,
     score_reconstruction,
     score_task,
@@ -79,20 +80,25 @@ def evaluate(
     makes clips that are no videos, such as blank ones or NaN, is scored like any other.
     """
     median = None if beside.known is None else beside.known.median
-    prediction = score_prediction(model, clips, beside.predictors, median)
     clip = model.config.tokenizer.clip
     tasks = {f"task {task.name}": task for task in partly_shown(clip)}
-    # Those that show whole frames are completed from several views.
+    # Those that show whole frames are completed from several views; FP's completions are the predictions.
     longest_first = sorted(tasks.items(), key=lambda named: not named[1].shows_frames(clip))
     scores = {  # what takes longest first
+        "prediction": lambda _: score_prediction(model, clips, beside.predictors, median),
         "generation": lambda _: score_generation(
             model, beside.judge, clips, generated, seed, world=beside.world, learnt=beside.learnt, rivals=beside.generators
         ),
-        "futures": lambda _: score_futures(model, clips, prediction, futures, beside.known, seed),
-        **{name: lambda _, task=task: score_task(model, clips, task, prediction) for name, task in longest_first},
+        "futures": lambda _: score_futures(model, clips, futures, beside.known, seed),
+        **{
+            name: lambda _, task=task: score_task(model, clips, task, median) for name, task in longest_first if task.name != "FP"
+        },
         "classification": lambda _: score_classification(model, clips, beside.cnns, beside.bayes),
         "reconstruction": lambda _: score_reconstruction(model, clips),
     }
     found = at_once("evaluate", scores, len(clips.label), on_progress)
-    by_task = {task.name: found.pop(name) for name, task in tasks.items()}
-    return Evaluation(prediction=prediction, tasks=Tasks(by_task), **found)
+    by_task = {
+        task.name: found.pop(name) if name in found else score_completion(clips, task, found["prediction"].frames, median)
+        for name, task in tasks.items()
+    }
+    return Evaluation(tasks=Tasks(by_task), **found)

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from trajvit.datasets.loading import to_frames, to_video
 from trajvit.evaluation.measure import Metric
 from trajvit.evaluation.oracle import Oracle
-from trajvit.evaluation.scores import Prediction
 from trajvit.magvit.decoding import DecodingConfig
-from trajvit.magvit.model import MAGVIT
+from trajvit.magvit.model import MAGVIT, Video
+from trajvit.magvit.tasks import given_frames
 from trajvit.metrics.calibration import Coverage, sample_coverage
 from trajvit.metrics.centres import ball_centres
 from trajvit.worlds.film import Clips
@@ -32,20 +32,20 @@ class Futures:
     coverage: dict[str, Coverage]
 
 
-def score_futures(
-    model: MAGVIT, clips: Clips, prediction: Prediction, count: int, known: Oracle | None = None, seed: int = 0
-) -> Futures:
+def score_futures(model: MAGVIT, clips: Clips, count: int, known: Oracle | None = None, seed: int = 0) -> Futures:
     """Predict each of the first `count` clips `SAMPLES` times from the first half of its frames, each time drawing anew.
 
-    Beside them stands `prediction`, the one likeliest answer, and as the limit the oracle's draws, which are samples of the
+    Beside them stands the model's one answer, the likeliest, and as the limit the oracle's draws, which are samples of the
     posterior.
     """
-    given, frames = prediction.given, clips.frames[:count]
+    frames, given = clips.frames[:count], given_frames(clips.frames.shape[1])
     context, truth = to_video(frames)[:, :, :given], clips.pixels[:count, given:].astype(np.float64)
-    drawn = [
-        ball_centres(to_frames(model.predict(context, seed=seed + k, decoding=DRAWING)))[0][:, given:] for k in range(SAMPLES)
-    ]
-    greedy = ball_centres(prediction.frames[:count])[0][:, given:]
+
+    def centres_ahead(made: Video) -> Float[np.ndarray, "N A 2"]:
+        return ball_centres(to_frames(made))[0][:, given:]
+
+    drawn = [centres_ahead(model.predict(context, seed=seed + k, decoding=DRAWING)) for k in range(SAMPLES)]
+    greedy = centres_ahead(model.predict(context))
     centres = {"magvit": np.stack(drawn, axis=1), "one_answer": np.repeat(greedy[:, None], SAMPLES, axis=1)}
     if known is not None:
         centres["oracle"] = known.draws[:count, :SAMPLES].astype(np.float64)

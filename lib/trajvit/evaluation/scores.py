@@ -22,6 +22,7 @@ from trajvit.worlds.families import NAMES
 from trajvit.worlds.film import Clips
 
 Frames = UInt8[np.ndarray, "N T H W C"]
+Known = Float[np.ndarray, "N ahead 2"]  # the oracle's centres of the frames ahead, px
 KEPT = 3  # clips of each task, to be looked at
 
 
@@ -139,7 +140,7 @@ def score_prediction(
     model: MAGVIT,
     clips: Clips,
     rivals: Mapping[str, CentrePredictor] = TRIVIAL,
-    known: Float[np.ndarray, "N ahead 2"] | None = None,
+    known: Known | None = None,
     decoding: DecodingConfig = ENSEMBLE,
 ) -> Prediction:
     """Predict the second half of every clip's frames from the first; errors are over the predicted frames.
@@ -152,16 +153,14 @@ def score_prediction(
     error = {"magvit": centre_error(frames, clips.pixels)} | {
         name: np.linalg.norm(rival(clips.frames, given) - clips.pixels, axis=-1) for name, rival in rivals.items()
     }  # each (N, T)
-    limit = None
     if known is not None:
         found = ball_centres(clips.frames[:, :given])[0]
         error["oracle"] = np.linalg.norm(np.concatenate([found, known], axis=1) - clips.pixels, axis=-1)
-        limit = float(error["oracle"][:, given:].mean())
     ahead = {name: values[:, given:].mean(1) for name, values in error.items()}
     truth, shown = clips.frames[:, given:], frames[:, given:]
     trivial = {"blank": blank(truth), "copy_last": copy_last(clips.frames, given)[:, given:]}
     metrics = {
-        "centre_error_px": Metric.mean(ahead["magvit"], "px", {name: ahead[name] for name in rivals}, limit),
+        "centre_error_px": Metric.mean(ahead["magvit"], "px", {name: ahead[name] for name in rivals}, _known_px(clips, known)),
         "foreground_psnr_db": Metric.mean(
             foreground_psnr(shown, truth),
             "dB",
@@ -171,6 +170,13 @@ def score_prediction(
         **balls_shown(shown),
     }
     return Prediction(metrics, frames, given, error)
+
+
+def _known_px(clips: Clips, known: Known | None) -> float | None:
+    """The error of the oracle's centres of the frames ahead."""
+    if known is None:
+        return None
+    return float(np.linalg.norm(known - clips.pixels[:, -known.shape[1] :], axis=-1).mean())
 
 
 @dataclass(frozen=True)
@@ -197,24 +203,26 @@ def partly_shown(clip: Clip) -> list[Task]:
     return [task for task in TASKS if (visible := task.visible(clip)).any() and not visible.all()]
 
 
-def score_task(model: MAGVIT, clips: Clips, task: Task, prediction: Prediction) -> Completion:
+def score_task(model: MAGVIT, clips: Clips, task: Task, known: Known | None = None) -> Completion:
+    """What the model makes of a task's conditions, held against the clips as by `score_completion`."""
+    labels = torch.from_numpy(clips.label).long() if task.label == "given" else None
+    return score_completion(clips, task, to_frames(model.complete(to_video(clips.frames), task.name, labels)), known)
+
+
+def score_completion(clips: Clips, task: Task, completed: Frames, known: Known | None = None) -> Completion:
     """How far off the ball is in the frames that hide it, where the task does not show its centre.
 
-    Beside it the condition itself, the visible part with its padding. Frame prediction is `prediction`; where the second half of
-    the frames is asked for, the limit is the oracle's error there: the first half tells the class. For the other tasks none
-    is known.
+    Beside it the condition itself, the visible part with its padding. Where the second half of the frames is asked for, `known`, the
+    oracle's centres there, make the limit: the first half tells the class. For the other tasks none is known.
     """
-    video = to_video(clips.frames)
-    labels = torch.from_numpy(clips.label).long() if task.label == "given" else None
-    shown = to_frames(condition(task, video))
-    completed = prediction.frames if task.name == "FP" else to_frames(model.complete(video, task.name, labels))
+    shown = to_frames(condition(task, to_video(clips.frames)))
     column, row = clips.pixels.round().astype(int).transpose(2, 0, 1)  # each (N, T)
-    hidden = ~task.visible(model.config.tokenizer.clip).numpy()[np.arange(column.shape[1]), row, column]
+    hidden = ~task.visible(clips.frames.shape[1:4]).numpy()[np.arange(column.shape[1]), row, column]
     some, metric = hidden.any(1), None  # clips that hide the ball at all
     if some.any():
         model_px, condition_px = (
             (centre_error(frames, clips.pixels) * hidden).sum(1)[some] / hidden.sum(1)[some] for frames in (completed, shown)
         )
-        limit = prediction.metrics["centre_error_px"].limit if task.name in ("FP", "CFP") else None
+        limit = _known_px(clips, known) if task.name in ("FP", "CFP") else None
         metric = Metric.mean(model_px, "px", {"condition": condition_px}, limit)
     return Completion(metric, shown[:KEPT], completed[:KEPT])

@@ -18,8 +18,9 @@ NOISE_SPREADS = 4
 def background(light, spread_share):
     """The median level of a frame, and how far its quantile `spread_share` lies above it."""
     counts = np.zeros(256, np.int64)
-    for level in light.flat:
-        counts[level] += 1
+    for row in range(light.shape[0]):
+        for column in range(light.shape[1]):
+            counts[light[row, column]] += 1
     below, median = 0, -1
     for level in range(256):
         below += counts[level]
@@ -47,7 +48,9 @@ def find_blobs(frames, haze, faintest, least_light, second, centres, radius, cou
                     light[row, column] = brightest
             floor, spread = background(light, 0.75)
             cut = floor + max(255 * haze, float(NOISE_SPREADS * spread))
-            fresh[:] = light > cut
+            for row in range(height):
+                for column in range(width):
+                    fresh[row, column] = light[row, column] > cut
             balls, heaviest = 0, 0.0
             centres[n, k, 0], centres[n, k, 1] = (width - 1) / 2, (height - 1) / 2
             radius[n, k] = 0

@@ -219,13 +219,13 @@ def scan_grid(label, priors, choice, times, given, rays, precisions, prior_mean,
         return low, 0.0, peak
     bottom, top = low, low + span
     for zoom in range(ZOOMS):
-        cell = (top - bottom) / CELLS
+        cell, best = (top - bottom) / CELLS, -np.inf
         for j in range(CELLS):
             scan = bottom + (j + 0.5) * cell
             shares[j] = fit(
                 label, priors, scan, choice, times, given, rays, precisions, prior_mean, prior_precision, factor, mean, design
             )
-        best = shares.max()
+            best = max(best, shares[j])
         first, last = 0, CELLS - 1
         while shares[first] < best - NEGLIGIBLE:
             first += 1
@@ -235,12 +235,16 @@ def scan_grid(label, priors, choice, times, given, rays, precisions, prior_mean,
         if last - first + 1 > CELLS // 2 or zoom == ZOOMS - 1:
             break
         bottom, top = bottom + first * cell, bottom + (last + 1) * cell
-    shares[:] = np.exp(shares - best)
     # A little of its neighbours' in every cell, and a little of all: the density changes within a cell.
-    spread = shares.copy()
-    spread[1:] += 0.1 * shares[:-1]
-    spread[:-1] += 0.1 * shares[1:]
-    shares[:] = spread / spread.sum() * 0.99 + 0.01 / CELLS
+    for j in range(CELLS):
+        shares[j] = math.exp(shares[j] - best)
+    before, total = 0.0, 0.0
+    for j in range(CELLS):
+        own, after = shares[j], shares[j + 1] if j + 1 < CELLS else 0.0
+        shares[j] = own + 0.1 * (before + after)
+        before, total = own, total + shares[j]
+    for j in range(CELLS):
+        shares[j] = shares[j] / total * 0.99 + 0.01 / CELLS
     return bottom, cell, best
 
 

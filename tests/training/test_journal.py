@@ -111,6 +111,8 @@ FALLING = list(np.geomspace(1, 0.1, 30))
         (FALLING, [SOUND | {"code_usage": 0.001}], 0.5, "code collapse"),
         ([*FALLING, *np.geomspace(0.1, 0.5, 10)], [], 0.5, "diverging"),
         ([*FALLING, 9.0], [], 0.5, None),  # one bad batch
+        ([*FALLING, 0.3, 0.02, 0.4, 0.3, 0.02], [], 0.5, None),  # some of a few clips each, as a classifier sees them
+        ([*FALLING, np.nan], [], 0.5, "diverging"),
         ([1.2, 0.5, 0.2, 0.1, 0.03, *[0.01] * 6, *[0.03] * 5], [], 0.5, None),  # near nothing
         (FALLING, looks([1, 0.5, 0.52, 0.55, 0.6], [1, 0.5, 0.4, 0.3, 0.2]), 0.5, "overfitting"),
         (FALLING, looks([1, 0.5, 0.52, 0.55, 0.6], [1, 0.5, 0.52, 0.6, 0.7]), 0.5, None),  # both rise

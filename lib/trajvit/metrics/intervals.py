@@ -30,7 +30,7 @@ def share_ci95(hits: Float[np.ndarray, " N"]) -> tuple[float, float]:
 
     def lowest(share: float) -> float:
         half = NORMAL * (share * (1 - share) / hits.size + squared / (4 * hits.size)) ** 0.5
-        return max(0.0, share + squared / 2 - half) / (1 + squared)
+        return share**2 / (share + squared / 2 + half)  # which loses no digits where next to none hit
 
     share = float(hits.mean())
     return lowest(share), 1 - lowest(1 - share)

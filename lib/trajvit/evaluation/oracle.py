@@ -18,7 +18,6 @@ import json
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,13 +100,9 @@ def oracle(
 def oracle_by_frames(clips: Clips, world: WorldConfig, cache: Path | None = None) -> dict[str, Callable[[Listener], Oracle]]:
     """The oracle of `clips` after each number of frames, from 2, or half of them, to T: calls for `at_once`."""
     return {
-        f"oracle of {given} frames": partial(_known_after, given, clips, world, cache)
+        f"oracle of {given} frames": lambda _, given=given: oracle(clips, world, given, cache=cache)
         for given in range(min(2, given_frames(world.frames)), world.frames + 1)
     }
-
-
-def _known_after(given: int, clips: Clips, world: WorldConfig, cache: Path | None, _: Listener) -> Oracle:
-    return oracle(clips, world, given, cache=cache)
 
 
 def bayes_limit(known: Iterable[Oracle], label: Integer[np.ndarray, " N"]) -> dict[int, Metric]:

@@ -127,9 +127,14 @@ class Prediction:
         """The mean over clips."""
         return {name: error.mean(0) for name, error in self.error_px.items()}
 
+    @property
+    def ahead_px(self) -> Float[np.ndarray, " N"]:
+        """MAGVIT's error of each clip, its mean over the predicted frames."""
+        return self.error_px["magvit"][:, self.given :].mean(1)
+
     def worst(self, count: int) -> Int[np.ndarray, " count"]:
         """The rows of the clips whose ball MAGVIT predicts farthest off, the worst first."""
-        return np.argsort(-self.error_px["magvit"][:, self.given :].mean(1), kind="stable")[:count]
+        return np.argsort(-self.ahead_px, kind="stable")[:count]
 
 
 # What prediction stands beside everywhere; notebook 04 adds those that have to be trained.

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from trajvit.metrics.distances import beside_floor, frechet_distance, kernel_distance
+from trajvit.metrics.distances import MOST_PARTS, beside_floor, frechet_distance, kernel_distance
 from trajvit.settings import InputError
 
 RNG = np.random.default_rng(0)
@@ -86,3 +86,22 @@ def test_the_floor_is_one_of_like_with_like_where_classes_take_turns():
     turns = np.arange(2000)[:, None] % 4 * 10.0
     features = normal(2000, np.zeros(3), 1) + turns
     assert beside_floor(frechet_distance, features[:500], features).floor < 1
+
+
+def test_every_part_of_the_real_ones_is_compared_and_every_pair_makes_the_floor():
+    real, made = np.arange(11.0)[:, None], np.full((3, 1), 100.0)
+    compared = []
+
+    def distance(features, others):
+        compared.append((features[0, 0], others[0, 0]))
+        return features[0, 0] + others[0, 0]
+
+    found = beside_floor(distance, made, real)
+    assert sorted(compared) == [(0, 3), (0, 6), (3, 6), (100, 0), (100, 3), (100, 6)]
+    assert (found.value, found.floor, found.samples) == (103, 6, 3)
+
+
+def test_no_more_parts_are_compared_than_pairs_can_be():
+    compared = []
+    beside_floor(lambda features, others: compared.append(1) or 0.0, np.zeros((2, 1)), np.zeros((4000, 1)))
+    assert len(compared) == MOST_PARTS + MOST_PARTS * (MOST_PARTS - 1) // 2

@@ -88,8 +88,8 @@ def _class_agreement(
 
 
 def _distances(judge: VideoClassifier, clips: Clips, frames: Frames, others: Mapping[str, Frames]) -> dict[str, Metric]:
-    """How far the generated clips are from the real ones as a whole, in the judge's features; the limit is how far other
-    real clips are from these, as many of them."""
+    """How far the generated clips are from the real ones as a whole, in the judge's features; the limit is how far as many
+    real clips are from others."""
     real, made = judge.features(to_video(clips.frames)), judge.features(to_video(frames))
     rivals = {"blank": judge.features(to_video(blank(frames)))} | {
         name: judge.features(to_video(other)) for name, other in others.items()

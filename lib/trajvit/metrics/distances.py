@@ -7,6 +7,7 @@ them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +17,7 @@ from trajvit.settings import InputError
 
 Features = Float[np.ndarray, "_ _"]
 Distance = Callable[[Features, Features], float]
+MOST_PARTS = 8  # of the real features, which are compared in pairs
 
 
 def frechet_distance(features: Features, others: Features) -> float:
@@ -53,7 +55,7 @@ def kernel_distance(features: Features, others: Features) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """A distance of generated from real features, and its floor: that of other real ones, as many, from the same."""
+    """A distance of generated from real features, and its floor: that of real ones, as many, from others."""
 
     value: float
     floor: float
@@ -63,13 +65,15 @@ class Measured:
 def beside_floor(distance: Distance, generated: Features, real: Features) -> Measured:
     """A distance and its real-vs-real floor at the same sample size n, since both depend on it.
 
-    The reference is the first n of `real` and the rest the n after them, so both are balanced where `real` is in the
-    order in which it was filmed; n is what `generated` and half of `real` have both. Too few samples raise `InputError`
-    as the distance does.
+    n is what `generated` and half of `real` have both. `real` is cut into parts of n, up to `MOST_PARTS`, balanced where it is in
+    the order in which it was filmed: the value is the mean over the parts, the floor the mean over their pairs, since one
+    pair may be a third nearer than another. Too few samples raise `InputError` as the distance does.
     """
     samples = min(len(generated), len(real) // 2)
-    reference, rest = real[:samples], real[samples : 2 * samples]
-    return Measured(distance(generated[:samples], reference), distance(rest, reference), samples)
+    parts = [real[at : at + samples] for at in range(0, len(real) - samples + 1, samples)][:MOST_PARTS]
+    value = np.mean([distance(generated[:samples], part) for part in parts])
+    floor = np.mean([distance(one, other) for one, other in combinations(parts, 2)])
+    return Measured(float(value), float(floor), samples)
 
 
 def _check_alike(features: Features, others: Features) -> None:

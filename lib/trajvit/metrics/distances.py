@@ -67,7 +67,7 @@ def beside_floor(distance: Distance, generated: Features, real: Features) -> Mea
 
     n is what `generated` and half of `real` have both. `real` is cut into parts of n, up to `MOST_PARTS`, balanced where it is in
     the order in which it was filmed: the value is the mean over the parts, the floor the mean over their pairs, since one
-    pair may be a third nearer than another. Too few samples raise `InputError` as the distance does.
+    pair may be half as far again as another. Too few samples raise `InputError` as the distance does.
     """
     samples = min(len(generated), len(real) // 2)
     parts = [real[at : at + samples] for at in range(0, len(real) - samples + 1, samples)][:MOST_PARTS]

@@ -82,7 +82,7 @@ def test_a_training_that_ends_in_black_is_named_in_the_record_the_widget_and_onc
     monkeypatch.setattr("trajvit.training.objectives.reconstruction_loss", lambda output, *_: output.square().mean())
     # After so few steps black takes too many codes of finer digits to be called a collapse.
     monkeypatch.setitem(KINDS, "fsq", lambda: FSQConfig(levels=(16, 16, 16)))
-    recipe = Recipe(**TINY | {"tokenizer_steps": 40, "transformer_steps": 1}, learning_rate=0.04, tokenizer_light=0.0)
+    recipe = Recipe(**TINY | {"tokenizer_steps": 80, "transformer_steps": 1}, learning_rate=0.04, tokenizer_light=0.0)
     with pytest.warns(UserWarning, match="blank output") as warned:
         train(recipe, data, tmp_path)
     assert sum("blank output" in str(one.message) for one in warned) == 1

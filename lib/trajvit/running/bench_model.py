@@ -27,7 +27,7 @@ LENGTHS_TIMED = 4  # of an uncached decoding, whose steps grow evenly
 def bench_train(sizes: tuple[str, ...] = ("nano", "small"), period_s: float = PERIOD_S) -> dict[str, float]:
     """Training steps of both stages on `compact` clips: samples a second, and the share of the machine's peak.
 
-    The peak is that of a bfloat16 product of two 2048 x 2048 matrices, `peak_gflops`, measured before and after. The
+    The peak is that of a product of two 2048 x 2048 matrices in the same precision, `peak_gflops`, measured before and after. The
     arithmetic of a step is that of its products and convolutions, forward and backward; optimizer, norms and
     activations take time and count for nothing.
     """

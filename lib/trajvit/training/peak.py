@@ -6,10 +6,13 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from trajvit.magvit.precision import working_dtype
+
 
 def matmul_peak(side: int = 2048, period_s: float = 1.0, device: str = "cpu") -> float:
-    """GFLOP/s of a bfloat16 product of two square matrices."""
-    a, b = torch.randn(2, side, side, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16).to(device)
+    """GFLOP/s of a product of two square matrices, in the precision in which networks compute on the device."""
+    dtype = working_dtype(torch.device(device))
+    a, b = torch.randn(2, side, side, generator=torch.Generator().manual_seed(0)).to(device, dtype)
 
     def product() -> None:
         a @ b

@@ -15,7 +15,7 @@ from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.decoding import SAMPLING, DecodingConfig
 from trajvit.magvit.model import MAGVIT
 from trajvit.metrics.centres import Balls, find_balls
-from trajvit.metrics.distances import beside_floor, frechet_distance, kernel_distance
+from trajvit.metrics.distances import beside_floor, frechet_distance, kernel_distance, mean_distance
 from trajvit.metrics.diversity import NEIGHBOURS, diversity
 from trajvit.metrics.lawfulness import Lawfulness, lawfulness
 from trajvit.metrics.memorization import CLOSE_PERCENTILE, memorization
@@ -101,7 +101,7 @@ def _distances(judge: VideoClassifier, clips: Clips, frames: Frames, others: Map
     ):
         if samples >= needed:
             found = beside_floor(distance, made, real)
-            baselines = {rival: beside_floor(distance, features, real).value for rival, features in rivals.items()}
+            baselines = {rival: mean_distance(distance, features, real) for rival, features in rivals.items()}
             unit = f"at n = {found.samples}"
             metrics[name] = Metric(value=found.value, unit=unit, baselines=baselines, limit=found.floor)
     if samples > NEIGHBOURS:

@@ -82,7 +82,7 @@ def score_rung(model: MAGVIT, clips: Clips, plan: Plan, speed: dict[str, float],
         "classification_accuracy": score_classification(model, clips, bayes=limits.bayes).metrics["accuracy"],
     }
     errors = {
-        HEADLINE: prediction.error_px["magvit"][:, prediction.given :].mean(1),
+        HEADLINE: prediction.ahead_px["magvit"],
         "reconstruction_centre_error_px": centre_error(reconstruction.frames, clips.pixels).mean(1),
     }
     return Rung(plan, metrics, errors, speed)

@@ -128,13 +128,13 @@ class Prediction:
         return {name: error.mean(0) for name, error in self.error_px.items()}
 
     @property
-    def ahead_px(self) -> Float[np.ndarray, " N"]:
-        """MAGVIT's error of each clip, its mean over the predicted frames."""
-        return self.error_px["magvit"][:, self.given :].mean(1)
+    def ahead_px(self) -> dict[str, Float[np.ndarray, " N"]]:
+        """The mean over the predicted frames, of each clip."""
+        return _ahead(self.error_px, self.given)
 
     def worst(self, count: int) -> Int[np.ndarray, " count"]:
         """The rows of the clips whose ball MAGVIT predicts farthest off, the worst first."""
-        return np.argsort(-self.ahead_px, kind="stable")[:count]
+        return np.argsort(-self.ahead_px["magvit"], kind="stable")[:count]
 
 
 # What prediction stands beside everywhere; notebook 04 adds those that have to be trained.
@@ -161,7 +161,7 @@ def score_prediction(
     if known is not None:
         found = ball_centres(clips.frames[:, :given])[0]
         error["oracle"] = np.linalg.norm(np.concatenate([found, known], axis=1) - clips.pixels, axis=-1)
-    ahead = {name: values[:, given:].mean(1) for name, values in error.items()}
+    ahead = _ahead(error, given)
     truth, shown = clips.frames[:, given:], frames[:, given:]
     trivial = {"blank": blank(truth), "copy_last": copy_last(clips.frames, given)[:, given:]}
     metrics = {
@@ -175,6 +175,10 @@ def score_prediction(
         **balls_shown(shown),
     }
     return Prediction(metrics, frames, given, error)
+
+
+def _ahead(error: Mapping[str, Float[np.ndarray, "N T"]], given: int) -> dict[str, Float[np.ndarray, " N"]]:
+    return {name: values[:, given:].mean(1) for name, values in error.items()}
 
 
 def _known_px(clips: Clips, known: Known | None) -> float | None:

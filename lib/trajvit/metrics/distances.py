@@ -69,11 +69,20 @@ def beside_floor(distance: Distance, generated: Features, real: Features) -> Mea
     the order in which it was filmed: the value is the mean over the parts, the floor the mean over their pairs, since one
     pair may be half as far again as another. Too few samples raise `InputError` as the distance does.
     """
-    samples = min(len(generated), len(real) // 2)
-    parts = [real[at : at + samples] for at in range(0, len(real) - samples + 1, samples)][:MOST_PARTS]
-    value = np.mean([distance(generated[:samples], part) for part in parts])
+    parts = _parts(generated, real)
     floor = np.mean([distance(one, other) for one, other in combinations(parts, 2)])
-    return Measured(float(value), float(floor), samples)
+    return Measured(mean_distance(distance, generated, real), float(floor), len(parts[0]))
+
+
+def mean_distance(distance: Distance, generated: Features, real: Features) -> float:
+    """The value of `beside_floor` alone."""
+    parts = _parts(generated, real)
+    return float(np.mean([distance(generated[: len(part)], part) for part in parts]))
+
+
+def _parts(generated: Features, real: Features) -> list[Features]:
+    samples = min(len(generated), len(real) // 2)
+    return [real[at : at + samples] for at in range(0, len(real) - samples + 1, samples)][:MOST_PARTS]
 
 
 def _check_alike(features: Features, others: Features) -> None:

@@ -101,6 +101,12 @@ def test_every_part_of_the_real_ones_is_compared_and_every_pair_makes_the_floor(
     assert (found.value, found.floor, found.samples) == (103, 6, 3)
 
 
+def test_a_measure_of_several_numbers_is_averaged_number_by_number():
+    real, made = np.arange(6.0)[:, None], np.full((2, 1), 100.0)
+    found = beside_floor(lambda features, others: (features[0, 0], others[0, 0]), made, real)
+    assert np.allclose(found.value, [100, 2]) and np.allclose(found.floor, [(0 + 0 + 2) / 3, (2 + 4 + 4) / 3])
+
+
 def test_no_more_parts_are_compared_than_pairs_can_be():
     compared = []
     beside_floor(lambda features, others: compared.append(1) or 0.0, np.zeros((2, 1)), np.zeros((4000, 1)))

@@ -38,11 +38,11 @@ def test_two_draws_of_one_distribution_score_as_expected():
 
 def test_collapse_costs_recall_and_coverage_and_wildness_costs_precision():
     real = normal(500, 3)
-    collapsed, wild = diversity(real, 0.1 * normal(500, 3, seed=1)), diversity(real, 10 * normal(500, 3, seed=1))
+    collapsed, wild = diversity(0.1 * normal(500, 3, seed=1), real), diversity(10 * normal(500, 3, seed=1), real)
     assert collapsed.precision > 0.95 and collapsed.recall < 0.1 and collapsed.coverage < 0.3
     assert wild.precision < 0.1 and wild.density < 0.1
     with pytest.raises(InputError, match="5 neighbours need 6 of each"):
-        diversity(real[:5], real)
+        diversity(real, real[:5])
 
 
 def test_copied_training_clips_are_caught_and_new_ones_are_not():

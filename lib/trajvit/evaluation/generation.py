@@ -15,8 +15,8 @@ from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.decoding import SAMPLING, DecodingConfig
 from trajvit.magvit.model import MAGVIT
 from trajvit.metrics.centres import Balls, find_balls
-from trajvit.metrics.distances import beside_floor, frechet_distance, kernel_distance, mean_distance
-from trajvit.metrics.diversity import NEIGHBOURS, diversity
+from trajvit.metrics.distances import beside_floor, frechet_distance, kernel_distance, mean_over_parts
+from trajvit.metrics.diversity import NEIGHBOURS, Diversity, diversity
 from trajvit.metrics.lawfulness import Lawfulness, lawfulness
 from trajvit.metrics.memorization import CLOSE_PERCENTILE, memorization
 from trajvit.worlds.config import WorldConfig
@@ -101,22 +101,15 @@ def _distances(judge: VideoClassifier, clips: Clips, frames: Frames, others: Map
     ):
         if samples >= needed:
             found = beside_floor(distance, made, real)
-            baselines = {rival: mean_distance(distance, features, real) for rival, features in rivals.items()}
+            baselines = {rival: float(mean_over_parts(distance, features, real)) for rival, features in rivals.items()}
             unit = f"at n = {found.samples}"
-            metrics[name] = Metric(value=found.value, unit=unit, baselines=baselines, limit=found.floor)
+            metrics[name] = Metric(value=float(found.value), unit=unit, baselines=baselines, limit=float(found.floor))
     if samples > NEIGHBOURS:
-        reference, rest = real[:samples], real[samples : 2 * samples]
-        found, floor = diversity(reference, made[:samples]), diversity(reference, rest)
-        black = diversity(reference, rivals["blank"][:samples])
+        found, black = beside_floor(diversity, made, real), mean_over_parts(diversity, rivals["blank"], real)
         # Precision beside density: one outlier among the real clips is enough for precision to take blank ones.
-        for name in ("precision", "density", "recall", "coverage"):
-            metrics[name] = Metric(
-                value=getattr(found, name),
-                unit="share",
-                baselines={"blank": getattr(black, name)},
-                limit=getattr(floor, name),
-                more_is_better=True,
-            )
+        for name, *of in zip(Diversity._fields, found.value, black, found.floor, strict=True):
+            value, blank_value, limit = map(float, of)
+            metrics[name] = Metric(value=value, unit="share", baselines={"blank": blank_value}, limit=limit, more_is_better=True)
     return metrics
 
 

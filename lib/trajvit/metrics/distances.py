@@ -5,7 +5,7 @@ published FVD: call these *own-feature Fréchet video distance* and *own-feature
 them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -16,7 +16,7 @@ from trajvit.metrics.neighbours import PIECE
 from trajvit.settings import InputError
 
 Features = Float[np.ndarray, "_ _"]
-Distance = Callable[[Features, Features], float]
+Measure = Callable[[Features, Features], float | Sequence[float]]  # of one set beside another: one number, or several
 MOST_PARTS = 8  # of the real features, which are compared in pairs
 
 
@@ -55,29 +55,36 @@ def kernel_distance(features: Features, others: Features) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """A distance of generated from real features, and its floor: that of real ones, as many, from others."""
+    """What generated features come to beside real ones, and the floor: what real ones come to, as many, beside others.
 
-    value: float
-    floor: float
+    Both are as many numbers, (K,) float, as the measure tells; () for one.
+    """
+
+    value: Float[np.ndarray, "*K"]
+    floor: Float[np.ndarray, "*K"]
     samples: int
 
 
-def beside_floor(distance: Distance, generated: Features, real: Features) -> Measured:
-    """A distance and its real-vs-real floor at the same sample size n, since both depend on it.
+def beside_floor(measure: Measure, generated: Features, real: Features) -> Measured:
+    """A measure of generated features beside real ones, and its real-vs-real floor at the same sample size n, on which both depend.
 
     n is what `generated` and half of `real` have both. `real` is cut into parts of n, up to `MOST_PARTS`, balanced where it is in
     the order in which it was filmed: the value is the mean over the parts, the floor the mean over their pairs, since one
-    pair may be half as far again as another. Too few samples raise `InputError` as the distance does.
+    pair may be half as far again as another. Too few samples raise `InputError` as the measure does.
     """
     parts = _parts(generated, real)
-    floor = np.mean([distance(one, other) for one, other in combinations(parts, 2)])
-    return Measured(mean_distance(distance, generated, real), float(floor), len(parts[0]))
+    floor = _mean([measure(one, other) for one, other in combinations(parts, 2)])
+    return Measured(mean_over_parts(measure, generated, real), floor, len(parts[0]))
 
 
-def mean_distance(distance: Distance, generated: Features, real: Features) -> float:
+def mean_over_parts(measure: Measure, generated: Features, real: Features) -> Float[np.ndarray, "*K"]:
     """The value of `beside_floor` alone."""
     parts = _parts(generated, real)
-    return float(np.mean([distance(generated[: len(part)], part) for part in parts]))
+    return _mean([measure(generated[: len(part)], part) for part in parts])
+
+
+def _mean(measured: Sequence[float | Sequence[float]]) -> Float[np.ndarray, "*K"]:
+    return np.asarray(np.mean(measured, axis=0))
 
 
 def _parts(generated: Features, real: Features) -> list[Features]:

@@ -1,6 +1,6 @@
 """Do generated clips look real, and do they show all that real ones show? From neighbours in feature space."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -11,19 +11,18 @@ from trajvit.settings import InputError
 NEIGHBOURS = 5
 
 
-@dataclass(frozen=True)
-class Diversity:
+class Diversity(NamedTuple):
     """`precision` and `density`: how much generated clips lie among real ones, 1 for a perfect model (density may exceed
     it). `recall` and `coverage`: the share of real clips with a generated one near. Low recall or coverage with high
     precision is mode collapse."""
 
     precision: float
-    recall: float
     density: float
+    recall: float
     coverage: float
 
 
-def diversity(real: Float[np.ndarray, "N D"], generated: Float[np.ndarray, "M D"], k: int = NEIGHBOURS) -> Diversity:
+def diversity(generated: Float[np.ndarray, "M D"], real: Float[np.ndarray, "N D"], k: int = NEIGHBOURS) -> Diversity:
     """Precision and recall (Kynkäänniemi et al., arXiv:1904.06991), density and coverage (Naeem et al., arXiv:2002.09797).
 
     Each sample's neighbourhood reaches to its k-th nearest other sample of its own set. Raises `InputError` for sets of
@@ -44,7 +43,7 @@ def diversity(real: Float[np.ndarray, "N D"], generated: Float[np.ndarray, "M D"
     neighbourhoods = np.concatenate(among)
     return Diversity(
         precision=float((neighbourhoods > 0).mean()),
-        recall=float(np.concatenate(near).mean()),
         density=float(neighbourhoods.mean() / k),
+        recall=float(np.concatenate(near).mean()),
         coverage=float(covered.mean()),
     )

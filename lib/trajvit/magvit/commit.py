@@ -45,7 +45,7 @@ def masked_share(progress: float | Tensor, length: int, schedule: Schedule = "co
 
 @dataclass(frozen=True)
 class Masked:
-    """A training input and which part of the loss each of its positions belongs to."""
+    """A training input and which part of the loss each of its positions belongs to, if any."""
 
     tokens: Sequence  # the mask token's number where masked and no interior condition token stands in
     refine: Bool[Tensor, "B L"]
@@ -61,6 +61,7 @@ def commit_mask(
     whole: Bool[Tensor, " B"],
     draws: Float[Tensor, "B L1"],
     from_the_end: Bool[Tensor, " B"],
+    beginning: Bool[Tensor, " B"],
     per_slice: int,
 ) -> Masked:
     """The multivariate conditional mask of Eq. 5, with a mask ratio drawn for each sample.
@@ -70,19 +71,24 @@ def commit_mask(
     `whole` are masked in every position, as they are when decoding begins. Where the paper's masks lie anywhere, those of
     samples `from_the_end` lie in the last time slices of `per_slice` positions, and in any positions of the first of these:
     so decoding by slices leaves them. How many is drawn with a density that grows as the root of their share: the first
-    slices, which leave most open, decide most. `draws` are uniform random numbers, one for each sample's ratio and one for
-    each of its positions; these and `from_the_end` are on the CPU.
+    slices, which leave most open, decide most. Of samples at their `beginning` all slices are masked but the first, and of that
+    any number of positions, each as often; it alone is learnt from, since nothing after it is decoded before it. `draws` are
+    uniform random numbers, one for each sample's ratio and one for each of its positions; these, `from_the_end` and
+    `beginning` are on the CPU.
     """
     length, device = tokens.shape[1], tokens.device
     share = torch.where(from_the_end[:, None], (1 - draws[:, :1]) ** (2 / 3), masked_share(draws[:, :1], length))
+    share = torch.where(beginning[:, None], 1 - draws[:, :1] * per_slice / length, share)
     count = (share * length).ceil().clamp(min=1).long()  # (B, 1)
-    later = torch.arange(length) // per_slice * from_the_end[:, None]  # (B, L)
+    slice_number = torch.arange(length) // per_slice
+    later = slice_number * (from_the_end | beginning)[:, None]  # (B, L)
     order = (draws[:, 1:] - later).to(device, non_blocking=True).argsort(1).argsort(1)
     masked = (order < count.to(device, non_blocking=True)) | whole[:, None]  # (B, L)
+    learnt = ((slice_number == 0) | ~beginning[:, None]).to(device, non_blocking=True)
     stand_in = torch.where(interior, condition, mask_token)
     return Masked(
         tokens=torch.where(masked, stand_in, tokens),
-        refine=masked & interior,
-        mask=masked & ~interior,
+        refine=masked & interior & learnt,
+        mask=masked & ~interior & learnt,
         reconstruct=~masked,
     )

@@ -28,6 +28,9 @@ LABEL_DROPOUT = 0.1
 WHOLLY_MASKED = 0.7
 # Share of the others that are masked from the end, as generation and futures are decoded, slice by slice.
 FROM_THE_END = 0.7
+# Share of the samples that show nothing that are masked at their beginning: how a clip begins is all that has to be drawn from
+# the class alone, and most of what is drawn wrongly (docs/tried.md).
+BEGINNINGS = 0.6
 CHUNK = 128
 COMMIT_PARTS = ("refine", "mask", "reconstruct")
 
@@ -223,7 +226,8 @@ class MaskedModelling(nn.Module):
         condition = self._conditions(drawn, rows, tokens)
         draws, from_the_end = mine(torch.rand(everyone, 1 + tokens.shape[1])), mine(torch.rand(everyone)) < FROM_THE_END
         per_slice = config.grid[1] * config.grid[2]
-        masked = commit_mask(tokens, condition, inside, config.mask_token, whole, draws, from_the_end, per_slice)
+        beginning = ~self.shown[drawn] & (mine(torch.rand(everyone)) < BEGINNINGS)
+        masked = commit_mask(tokens, condition, inside, config.mask_token, whole, draws, from_the_end, beginning, per_slice)
         unknown = ~self.label_given[task]
         kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)
         features, class_logits = self.model(masked.tokens, task, self._label_input(task, label, kept))

@@ -101,6 +101,23 @@ def test_a_flipped_bit_is_noticed_on_reading_and_repaired(made, array):
     assert digest(made.root) == whole
 
 
+def test_where_datasets_lie_within_a_folder_they_are_named(made):
+    made.root.rename(made.root.with_name("val"))
+    with pytest.raises(InputError, match="itself: name one of val in it"):
+        trajvit.open_dataset(made.root.parent)
+    with pytest.raises(InputError, match="in a folder of its own, with 'python -m trajvit generate"):
+        trajvit.open_dataset(made.root)
+
+
+@pytest.mark.parametrize("array", ["frames", "label"])
+def test_a_file_that_is_gone_after_opening_is_no_black_clip(made, array):
+    opened = trajvit.open_dataset(made.root)
+    min((made.root / array).glob("c.1*")).unlink()
+    with pytest.raises(InputError, match=rf"damaged \({array}/c\.1.* is gone\): run .*verify.*--repair"):
+        opened.read()
+    assert len(opened.read(0, opened.config.shard_size).label) == opened.config.shard_size  # what is there is read
+
+
 def test_edited_records_and_metadata_are_found_and_repaired(made):
     whole = digest(made.root)
     record = json.loads((made.root / record_key(2)).read_text())

@@ -204,7 +204,7 @@ def load_clips(dataset: Dataset, samples: int | None = None, memory_bytes: int |
     """
     count = len(dataset) if samples is None else samples
     if not 0 < count <= len(dataset):
-        raise InputError(f"{count} samples were asked of {dataset.root}, which holds {len(dataset)}: generate more")
+        raise InputError(f"{count} samples were asked of {dataset.root}, which holds {len(dataset)}: ask for 1 to {len(dataset)}")
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as torchrun says it
     most = MEMORY_SHARE * psutil.virtual_memory().total / processes if memory_bytes is None else memory_bytes
     if count * dataset.config.world.bytes > most:

@@ -6,7 +6,7 @@
     PROGRESS.json .txt .gif        how far the generator is, and its newest clip
     _lock/ _tmp/ _progress/        who is writing, files in the making, how far each of several machines is
 
-A shard without its record does not exist: zarr itself would read it as zeros. The files of arrays hold nothing that
+A shard without its record does not exist: zarr itself would read it as zeros, as it would a file that is gone. The files of arrays hold nothing that
 varies from run to run.
 """
 
@@ -24,7 +24,7 @@ import zarr
 from jaxtyping import UInt8, UInt64
 from pydantic import Field, model_validator
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import MemoryStore
+from zarr.storage import MemoryStore, WrapperStore
 
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import Folder, Place, open_folder
@@ -32,7 +32,7 @@ from trajvit.settings import InputError, Settings
 from trajvit.worlds.config import ClipShape, WorldConfig
 from trajvit.worlds.families import FAMILIES
 from trajvit.worlds.film import Clips
-from trajvit.worlds.streams import MAX_SEED
+from trajvit.worlds.streams import MAX_SEED, SPLITS
 
 FORMAT_VERSION = 2
 SHARD_BYTES = 2**25
@@ -269,6 +269,16 @@ def read_config(folder: Folder, key: str = "zarr.json") -> StoredConfig | None:
     )
 
 
+class Vouched(WrapperStore):
+    """A store whose data files are all known to have been there: one that is not is an error, where zarr reads zeros."""
+
+    async def get(self, key, prototype, byte_range=None):
+        found = await super().get(key, prototype, byte_range)
+        if found is None and "/c." in key:
+            raise ValueError(f"{key} is gone")
+        return found
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A complete dataset, opened for reading; `config` says what it holds."""
@@ -289,7 +299,7 @@ class Dataset:
         for key, content in encode_group(self.config).items():
             if key != SPARE and self.folder.read(key) != content:
                 raise ValueError(f"{key} is not as generated")
-        return zarr.open_group(self.folder.zarr_store(), mode="r", zarr_format=3)
+        return zarr.open_group(Vouched(self.folder.zarr_store()), mode="r", zarr_format=3)
 
     def read(self, start: int = 0, stop: int | None = None) -> Clips:
         """The samples start..stop-1 (all by default) as `Clips`. Raises `InputError` where a checksum fails."""
@@ -344,4 +354,9 @@ def digest_frames(frames: UInt8[np.ndarray, "N T H W C"]) -> UInt64[np.ndarray, 
 
 
 def no_dataset(folder: Folder) -> InputError:
-    return InputError(f"there is no dataset at {folder}: make one with 'python -m trajvit generate --out {folder}'")
+    """What is said of a folder that holds no dataset itself."""
+    if within := [split for split in SPLITS if split in folder.names()]:
+        return InputError(f"there is no dataset at {folder} itself: name one of {', '.join(within)} in it")
+    return InputError(
+        f"there is no dataset at {folder}: make one, in a folder of its own, with 'python -m trajvit generate --out DIR'"
+    )

@@ -320,6 +320,12 @@ def test_a_server_that_does_not_answer_is_named(server, place):
     assert time.monotonic() - begun < 15
 
 
+def test_a_server_that_does_not_answer_is_not_one_that_denies(server, place, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(OSError, match="no answer from"):
+        Bucket(place, timedelta(seconds=1)).read("frames/c.403.0.0.0.0")
+
+
 @pytest.mark.parametrize("place", ["s3://", "s3://A_b/x", "s3:/bucket/x", "s4://bucket/x", "gs://bucket/x"])
 def test_what_is_no_place_is_refused(tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)

@@ -128,7 +128,9 @@ def test_the_parts_of_several_machines_are_shown_together(quick_path):
         assert line.startswith("generate: done, 5000/5000") and f" {machine.pid}]" in line
 
 
-@pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"state": "running"}'])
+@pytest.mark.parametrize(
+    "content", [None, "", "{}", "[1]", "null", '"x"', '{"state": "running"}', '{"heartbeat": "x", "host": "", "pid": 1}']
+)
 def test_where_no_progress_is_reported_one_line_says_so(tmp_path, content):
     if content is not None:
         (tmp_path / "PROGRESS.json").write_text(content)

@@ -268,7 +268,7 @@ def _reason(error: Exception) -> str:
         ("SignatureDoesNotMatch", "the secret key is wrong: check the AWS credentials"),
         ("AccessDenied", "access denied: these credentials may not do that"),
         ("incorrectly configured region", "the bucket is in another region: set AWS_DEFAULT_REGION"),
-        ("403", "access denied: these credentials may not do that"),
+        ("403 Forbidden", "access denied: these credentials may not do that"),
         ("error sending request", f"no answer from {_endpoint() or 'S3'}"),
     ):
         if code in text:

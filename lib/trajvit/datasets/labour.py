@@ -185,8 +185,8 @@ def _signals_kept_from_children() -> Iterator[None]:
 
 
 def _serve(parent: int) -> None:
-    """What a worker does first: it leaves signals to its parent, but for a training under way, which holds them until its checkpoint
-    is written, and sees to it that it ends when its parent does."""
+    """What a worker does first: it leaves SIGINT and SIGTERM to its parent (a training in it catches them itself until its
+    checkpoint is written), and ends when its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

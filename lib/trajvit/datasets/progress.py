@@ -199,9 +199,9 @@ class Lookout:
             return None
         try:
             told = json.loads(content)
-            beat, host, pid = told.pop("heartbeat"), told.pop("host"), told.pop("pid")
+            beat, host, pid = float(told.pop("heartbeat")), told.pop("host"), told.pop("pid")
             progress = Progress(**told, picture=self.folder.read(f"{report}.gif") or b"")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(f"{self.folder}/{report}.json is not a progress file of trajvit") from None
         if report not in self.heard:  # the first look has only the two machines' clocks to go by
             self.heard[report] = beat, time.monotonic() - max(0.0, time.time() - beat)

@@ -198,4 +198,4 @@ def _repaired(folder: Folder, found: Verification, on_progress: Listener) -> Ver
             folder.delete(record_key(shard))
         return found
     fill(folder, found.config, film_shard, Labour(), on_progress, broken=set(found.damaged))
-    return verify(folder.place)
+    return verify(folder, on_progress=on_progress)

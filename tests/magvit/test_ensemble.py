@@ -1,8 +1,9 @@
 import pytest
 import torch
-from trajvit.magvit.decoding import SAMPLING
+from trajvit.magvit.decoding import DRAWING, DecodingConfig
 from trajvit.magvit.ensemble import MOVES, self_ensemble, with_mirror_image
 from trajvit.magvit.model import MAGVIT
+from trajvit.settings import InputError
 
 
 def lit(row, column, size=8):
@@ -94,5 +95,11 @@ def test_what_looks_otherwise_in_a_mirror_is_completed_as_it_is(task, little_mag
 def test_what_is_drawn_is_drawn_once_by_a_model_that_learnt_from_mirror_images(little_magvit, mirrored, tmp_path):
     mirrored.save_pretrained(tmp_path)
     assert MAGVIT.from_pretrained(tmp_path).config.mirrored
-    one_view = SAMPLING.model_copy(update={"self_ensemble": False})
-    assert torch.equal(mirrored.generate([0, 1], decoding=one_view), little_magvit.generate([0, 1], decoding=one_view))
+    context = torch.zeros(2, 1, 4, 32, 32)
+    for make in (
+        lambda model: model.generate([0, 1], decoding=DecodingConfig()),
+        lambda model: model.predict(context, decoding=DRAWING),
+    ):
+        assert torch.equal(make(mirrored), make(little_magvit))
+    with pytest.raises(InputError, match="self_ensemble is the mean over views"):
+        DecodingConfig(self_ensemble=True)

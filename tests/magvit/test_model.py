@@ -155,7 +155,7 @@ def test_tasks_that_show_whole_frames_are_completed_from_five_views(model, task,
 
 def test_generation_and_prediction_are_completions(model):
     video = torch.rand(1, 1, 8, 32, 32)
-    assert torch.equal(model.generate([3], seed=4), model.complete(video, "CG", [3], 4, SAMPLING))
+    assert torch.equal(model.generate([3], 4, DecodingConfig()), model.complete(video, "CG", [3], 4, DecodingConfig()))
     assert torch.equal(model.predict(video[:, :, :4]), model.complete(video, "FP"))
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from trajvit.datasets.loading import to_frames, to_video
 from trajvit.evaluation.measure import Metric
 from trajvit.evaluation.oracle import Oracle
-from trajvit.magvit.decoding import DecodingConfig
+from trajvit.magvit.decoding import DRAWING
 from trajvit.magvit.model import MAGVIT, Video
 from trajvit.magvit.tasks import given_frames
 from trajvit.metrics.calibration import Coverage, sample_coverage
@@ -17,9 +17,6 @@ from trajvit.metrics.centres import ball_centres
 from trajvit.worlds.film import Clips
 
 SAMPLES = 10
-# Samples of the model's own distribution: few tokens at a time, from the given frames on, in nearly any order. The surest first would
-# spread the samples too little, and any order a little too much in a world that is learnt less well (docs/tried.md).
-DRAWING = DecodingConfig(steps=16, schedule="uniform", sampler="slices", choice_temperature=15.0)
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def score_futures(model: MAGVIT, clips: Clips, count: int, known: Oracle | None 
     centres = {"magvit": np.stack(drawn, axis=1), "one_answer": np.repeat(greedy[:, None], SAMPLES, axis=1)}
     if known is not None:
         centres["oracle"] = known.draws[:count, :SAMPLES].astype(np.float64)
-    coverage = {name: sample_coverage(one, truth, seed) for name, one in centres.items()}
+    coverage = {name: sample_coverage(one, truth) for name, one in centres.items()}
     errors = {name: np.linalg.norm(one - truth[:, None], axis=-1).mean(-1) for name, one in centres.items()}  # each (N, S)
 
     def beside_one_answer(of_samples: Callable) -> Metric:

@@ -53,42 +53,49 @@ class Masked:
     reconstruct: Bool[Tensor, "B L"]
 
 
-def commit_mask(
-    tokens: Sequence,
-    condition: Sequence,
-    interior: Bool[Tensor, "B L"],
-    mask_token: int,
-    whole: Bool[Tensor, " B"],
+def masked_positions(
     draws: Float[Tensor, "B L1"],
+    whole: Bool[Tensor, " B"],
     from_the_end: Bool[Tensor, " B"],
     beginning: Bool[Tensor, " B"],
     per_slice: int,
-) -> Masked:
-    """The multivariate conditional mask of Eq. 5, with a mask ratio drawn for each sample.
+) -> tuple[Bool[Tensor, "B L"], Bool[Tensor, "B L"]]:
+    """Which positions of each sample are masked, and which are learnt from, in grids of time slices of `per_slice` positions.
 
-    A masked position holds the interior condition token if there is one and the mask token if not; an unmasked one
-    holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6). Samples in
-    `whole` are masked in every position, as they are when decoding begins. Where the paper's masks lie anywhere, those of
-    samples `from_the_end` lie in the last time slices of `per_slice` positions, and in any positions of the first of these:
-    so decoding by slices leaves them. How many is drawn with a density that grows as the root of their share: the first
-    slices, which leave most open, decide most. Of samples at their `beginning` all slices are masked but the first, and of that
-    any number of positions, each as often; it alone is learnt from, since nothing after it is decoded before it. `draws` are
-    uniform random numbers, one for each sample's ratio and one for each of its positions; these, `from_the_end` and
-    `beginning` are on the CPU.
+    Four kinds of samples, of which the first wins where a sample is said to be of two. `whole`: every position, as when decoding
+    begins. `beginning`: all slices but the first, and a random part of the first, of each size as often; this slice alone
+    is learnt from, since none after it is decoded before it. `from_the_end`: all slices after some slice, and a random
+    part of that one, which is what decoding by slices meets; the share s that is masked has the density 3/2 s^(1/2), since the
+    first slices, which leave most open, decide most. Others: random positions, as many as the cosine schedule leaves after a
+    random share of the decoding (the paper's). `draws` are uniform random numbers: one for each sample's share and one
+    for each of its positions.
     """
-    length, device = tokens.shape[1], tokens.device
+    length = draws.shape[1] - 1
     share = torch.where(from_the_end[:, None], (1 - draws[:, :1]) ** (2 / 3), masked_share(draws[:, :1], length))
     share = torch.where(beginning[:, None], 1 - draws[:, :1] * per_slice / length, share)
     count = (share * length).ceil().clamp(min=1).long()  # (B, 1)
     slice_number = torch.arange(length) // per_slice
     later = slice_number * (from_the_end | beginning)[:, None]  # (B, L)
-    order = (draws[:, 1:] - later).to(device, non_blocking=True).argsort(1).argsort(1)
-    masked = (order < count.to(device, non_blocking=True)) | whole[:, None]  # (B, L)
-    learnt = ((slice_number == 0) | ~beginning[:, None]).to(device, non_blocking=True)
-    stand_in = torch.where(interior, condition, mask_token)
+    order = (draws[:, 1:] - later).argsort(1).argsort(1)
+    return (order < count) | whole[:, None], (slice_number == 0) | ~beginning[:, None] | whole[:, None]
+
+
+def commit_mask(
+    tokens: Sequence,
+    condition: Sequence,
+    interior: Bool[Tensor, "B L"],
+    mask_token: int,
+    masked: Bool[Tensor, "B L"],
+    learnt: Bool[Tensor, "B L"],
+) -> Masked:
+    """The multivariate conditional mask of Eq. 5.
+
+    A masked position holds the interior condition token if there is one and the mask token if not; an unmasked one
+    holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6), as far as they are `learnt`.
+    """
     return Masked(
-        tokens=torch.where(masked, stand_in, tokens),
+        tokens=torch.where(masked, torch.where(interior, condition, mask_token), tokens),
         refine=masked & interior & learnt,
         mask=masked & ~interior & learnt,
-        reconstruct=~masked,
+        reconstruct=~masked & learnt,
     )

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from trajvit.magvit.commit import Schedule, Sequence, masked_share
@@ -33,24 +33,20 @@ class DecodingConfig(Settings):
         4.5, ge=0, description="T of the Gumbel noise on the confidence, log p + T (1 - k/K) g; of confidence and slices alone"
     )
     guidance: float = Field(0.0, ge=0, description="w in (1 + w) conditional - w unconditional logits")
-    halves: bool = Field(
-        False, description="generation alone: draw the first half of the frames, and take the likeliest future of it (task CFP)"
-    )
-    settle: bool = Field(
-        False,
-        description="halves alone: then set each part of the clip to its likeliest, given the rest (iterated conditional modes)",
-    )
-    tries: int = Field(
-        1,
-        ge=1,
-        description="generation alone: how often a clip may be drawn until the model itself names the class that was asked for",
-    )
-
     self_ensemble: bool = Field(
         False,
-        description="tasks that show whole frames, and halves: what is made of those is the mean over the clip and four copies of it, "
+        description="tasks that show whole frames alone: the mean of the likeliest completions of the clip and of four copies of it, "
         "moved by a pixel; by a model that learnt from mirror images over both, of each task that looks alike in a mirror",
     )
+
+    @model_validator(mode="after")
+    def _mean_of_the_likeliest(self):
+        if self.self_ensemble and self.draws:
+            raise ValueError(
+                "self_ensemble is the mean over views, which would blur what is drawn at random: set it to false, or "
+                "temperature and choice_temperature to 0"
+            )
+        return self
 
     @property
     def draws(self) -> bool:
@@ -59,20 +55,20 @@ class DecodingConfig(Settings):
         return bool(self.temperature) or self.sampler == "random" or (by_confidence and bool(self.choice_temperature))
 
 
-# For generation: a token at a time and in each slice in any order, as the model is trained; the future from the first half;
-# what was drawn unevenly is evened out; and, instead of guidance, which narrows what is drawn, another draw where the class was
-# missed (docs/tried.md).
-SAMPLING = DecodingConfig(
-    steps=32,
-    schedule="uniform",
-    sampler="slices",
-    temperature=1.15,
-    choice_temperature=1e3,
-    halves=True,
-    settle=True,
-    tries=8,
-    self_ensemble=True,
-)
+class GenerationConfig(DecodingConfig):
+    """How `MAGVIT.generate` draws the first half of a clip, from which the rest follows."""
+
+    tries: int = Field(
+        8, ge=1, description="how often a clip may be drawn until the model itself names the class that was asked for"
+    )
+
+
+# For generation: a token at a time and in each slice in any order, as the model is trained; and, instead of guidance, which
+# narrows what is drawn, another draw where the class was missed (docs/tried.md).
+SAMPLING = GenerationConfig(steps=32, schedule="uniform", sampler="slices", temperature=1.15, choice_temperature=1e3)
+# For one of many futures, a sample of the model's own distribution: few tokens at a time, from the given frames on, in nearly any order. The surest
+# first would spread the samples too little, and any order a little too much in a world that is learnt less well (docs/tried.md).
+DRAWING = DecodingConfig(steps=16, schedule="uniform", sampler="slices", choice_temperature=15.0)
 # How probable the model must hold the class of a clip that it has drawn, not to draw it again: as it does with all real clips of
 # the textbook world, and with 997 of 1000 of the varied one.
 SURE = 0.999
@@ -122,7 +118,9 @@ def clip_noise(
     Clip k's noise is a function of (seed, k) alone, whatever the batch it is decoded in; another one when it is drawn `again`.
     """
     shape = noise_shape(config, length, levels)
-    generators = [np.random.Generator(np.random.Philox(key=[seed, clip], counter=[0, 0, 0, again])) for clip in clips]
+    generators = [
+        np.random.Generator(np.random.Philox(key=np.array([seed, clip], np.uint64), counter=[0, 0, 0, again])) for clip in clips
+    ]
     draws = [generator.random(shape, np.float32) for generator in generators]
     uniform = np.clip(np.stack(draws), 1e-7, 1 - 1e-7)
     return -np.log(-np.log(uniform))

@@ -1,7 +1,6 @@
 """MAGVIT: the tokenizer and the transformer as one model that classifies, generates and predicts."""
 
 import json
-from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from trajvit.magvit.decoding import (
     SAMPLING,
     SURE,
     DecodingConfig,
+    GenerationConfig,
     Prompt,
     clip_noise,
     decode,
@@ -31,7 +31,7 @@ from trajvit.magvit.decoding import (
 from trajvit.magvit.ensemble import self_ensemble, with_mirror_image
 from trajvit.magvit.precision import precision_on
 from trajvit.magvit.published import located, published
-from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, prediction_from, task_number
+from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, given_frames, prediction_from, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import InputError, Settings
@@ -106,12 +106,21 @@ class MAGVIT(nn.Module):
     def generate(self, labels: Int[Tensor, " B"] | list[int], seed: int = 0, decoding: DecodingConfig = SAMPLING) -> Video:
         """New videos of the given classes (task CG). Clip k depends on (seed, k, its label) alone.
 
-        By default the first half of the frames is drawn, a time slice after the other, the rest follows from it, the whole
-        settles on what is likeliest, part by part, what the model itself takes for another class is drawn again, and the second
-        half is that which `predict` makes of the first; `DecodingConfig()` decodes as the paper does.
+        By a `GenerationConfig` the first half of the frames is drawn, one time slice after the other, and the rest is its likeliest
+        continuation. Then each part is set to its likeliest given the others. A clip that the model does not name as asked
+        is drawn again. Last, `predict` makes the second half anew. A plain `DecodingConfig` draws all at once, as the paper does.
         """
         labels = self._checked_labels(labels)
-        return self.complete(torch.zeros(len(labels), *self._clip_shape()), "CG", labels, seed, decoding)
+        if not isinstance(decoding, GenerationConfig):
+            return self.complete(torch.zeros(len(labels), *self._clip_shape()), "CG", labels, seed, decoding)
+        self._check_seed(seed)
+        of, shape = labels.to(self.device), self.config.tokenizer
+
+        def generated(rows: Int[Tensor, " B"]) -> Video:
+            return self.tokenizer.decode(self._generated(rows, of[rows], seed, decoding).unflatten(1, shape.grid))
+
+        clips = self._in_chunks(generated, torch.arange(len(labels)), self._at_once(decoding))
+        return self.predict(clips[:, :, : given_frames(shape.frames)], labels=labels)
 
     def predict(
         self,
@@ -125,7 +134,7 @@ class MAGVIT(nn.Module):
 
         `context` holds a multiple of the frames that a token spans; training shows half of the clip's frames, so that is
         what the model does best. With `labels` the class is given too. By default the mean of the likeliest futures of five
-        views of the clip (`self_ensemble`), and of their mirror images where it learnt from such; pass a `DecodingConfig` for samples.
+        views of the clip (`self_ensemble`), and of their mirror images where it learnt from such; one of many by `DRAWING`.
         """
         whole, stride, given = self.config.tokenizer.frames, self.config.tokenizer.stride[0], context.shape[2]
         if frames not in (None, whole):
@@ -213,99 +222,93 @@ class MAGVIT(nn.Module):
             labels = torch.full((len(video),), self.config.transformer.no_class)
         else:
             labels = self._checked_labels(labels, len(video))
-        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
-            raise InputError(f"seed = {seed!r} was given; give a whole number from 0 to 2^64 - 1")
-        return self._made(task, video.to(self.device), labels, seed, decoding)
+        self._check_seed(seed)
+        return self._of_all_views(task, video.to(self.device), labels.to(self.device), seed, decoding)
 
-    def _made(self, task: Task, video: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
+    def _of_all_views(self, task: Task, video: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
         """Clips as in `video` where the task shows them, and the model's elsewhere, of one view or the mean over several.
 
-        A clip that is moved keeps its task where that shows whole frames; its mirror image, where that looks alike in a mirror.
+        Moving a clip leaves the task as it is only where that shows whole frames; mirroring it, where what it shows is symmetric.
         """
         clip = self.config.tokenizer.clip
         visible = task.visible(clip).to(self.device)
 
-        def complete(videos: Video) -> Video:
+        def of_one(videos: Video) -> Video:
             return torch.where(visible, videos, self._filled(task, videos, labels, seed, decoding))
 
-        if not decoding.self_ensemble:
-            return complete(video)
-        if task.name == "CG":
-            made = complete(video)
-            return self._made(TASKS[task_number("CFP")], made, labels, seed, ENSEMBLE) if decoding.halves else made
+        if not decoding.self_ensemble or not visible.any():
+            return of_one(video)
         alike = self.config.mirrored and torch.equal(visible, visible.flip(2))
-        fill = with_mirror_image(complete) if alike else complete
-        return torch.where(visible, video, self_ensemble(fill, video)) if task.shows_frames(clip) else fill(video)
+        of_both = with_mirror_image(of_one) if alike else of_one
+        return torch.where(visible, video, self_ensemble(of_both, video)) if task.shows_frames(clip) else of_both(video)
 
     def _filled(self, task: Task, videos: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
         """What the transformer makes of the conditions that `videos` show, decoded."""
-        shape, levels = self.config.tokenizer, self.config.transformer.levels
         inside = self._given(task)
 
-        def draw(rows: Int[Tensor, " B"], again: int = 0) -> Sequence:
-            numbers, label = self._prefix(len(rows), task.name, labels.to(self.device)[rows])
-            tokens = self.tokenizer.encode(condition(task, videos[rows.cpu()].to(self.device))).flatten(1)
-            prompt = Prompt(tokens, inside.expand(len(rows), -1), numbers, label)
-            noise = None
-            if decoding.draws:
-                drawn = clip_noise(seed, rows.tolist(), decoding, self.config.transformer.length, levels, again)
-                noise = torch.from_numpy(drawn).to(self.device)
-            if decoding.halves and task.name == "CG":
-                return self._in_halves(prompt, decoding, noise)
-            return decode(self.transformer, prompt, decoding, noise)
+        def filled(rows: Int[Tensor, " B"]) -> Video:
+            tokens = self.tokenizer.encode(condition(task, videos[rows])).flatten(1)
+            prompt = Prompt(tokens, inside.expand(len(rows), -1), *self._prefix(len(rows), task.name, labels[rows]))
+            tokens = decode(self.transformer, prompt, decoding, self._noise(seed, rows, decoding))
+            return self.tokenizer.decode(tokens.unflatten(1, self.config.tokenizer.grid))
 
-        def complete(rows: Int[Tensor, " B"]) -> Video:
-            tokens = draw(rows)
-            if task.name == "CG" and decoding.draws:
-                tokens = self._drawn_again(tokens, rows, labels.to(self.device)[rows], draw, decoding.tries)
-            return self.tokenizer.decode(tokens.unflatten(1, shape.grid))
+        return self._in_chunks(filled, torch.arange(len(videos)), self._at_once(decoding))
 
-        numbers = prod(noise_shape(decoding, self.config.transformer.length, levels))
-        most = max(1, min(CHUNK, NOISE // numbers)) if decoding.draws else CHUNK
-        return self._in_chunks(complete, torch.arange(len(videos)), most)
-
-    def _drawn_again(
-        self, tokens: Sequence, rows: Int[Tensor, " B"], label: Int[Tensor, " B"], draw: Callable, tries: int
-    ) -> Sequence:
+    def _generated(self, rows: Int[Tensor, " B"], label: Int[Tensor, " B"], seed: int, decoding: GenerationConfig) -> Sequence:
         """Clips of the class asked for, as far as the model itself can tell: others are drawn again, and after so many `tries`
         the likeliest is kept (rejection by a classifier, Razavi et al., arXiv:1906.00446)."""
 
         def sure_of(drawn: Sequence, of: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
             return self._named(drawn, "CLS", self.config.transformer.asked_class).gather(1, of[:, None])[:, 0]
 
-        if tries == 1:
+        tokens = self._drawn_by_halves(rows, label, seed, decoding, again=0)
+        if decoding.tries == 1:
             return tokens
         sure = sure_of(tokens, label)
-        for again in range(1, tries):
+        for again in range(1, decoding.tries):
             (missed,) = (sure < SURE).nonzero(as_tuple=True)
             if not len(missed):
                 break
-            others = draw(rows[missed], again)
+            others = self._drawn_by_halves(rows[missed], label[missed], seed, decoding, again)
             surer = sure_of(others, label[missed])
             better = surer > sure[missed]
             tokens[missed[better]], sure[missed[better]] = others[better], surer[better]
         return tokens
 
-    def _in_halves(self, prompt: Prompt, decoding: DecodingConfig, noise: Float[Tensor, "B steps L n"] | None) -> Sequence:
-        """The tokens of the first half of the frames drawn, and of the rest the likeliest, given those.
+    def _drawn_by_halves(
+        self, rows: Int[Tensor, " B"], label: Int[Tensor, " B"], seed: int, decoding: GenerationConfig, again: int
+    ) -> Sequence:
+        """The tokens of the first half of the frames drawn, of the rest the likeliest, given those, and all of them settled.
 
-        Tokens that were drawn one by one say of the same ball what is likely, each a little different. To `settle` them, one
+        Tokens that were drawn one by one say of the same ball what is likely, each a little different. To settle them, one
         block after the other is set to its likeliest given all the rest (iterated conditional modes, Besag 1986, JRSS B 48):
         of the first quarter of the frames every fourth token, then the middle half of the frames, then the second half again.
         """
         first, ends = (self._given(TASKS[task_number(name)]) for name in ("CFP", "FI"))
-        tokens = decode(self.transformer, prompt, decoding, noise, first.expand_as(prompt.interior))
-        tokens = self._likeliest(tokens, ~first, "CFP", prompt.label)
-        if not decoding.settle:
-            return tokens
+        nothing = torch.zeros(len(rows), len(first), dtype=torch.long, device=self.device)
+        prompt = Prompt(nothing, nothing.bool(), *self._prefix(len(rows), "CG", label))
+        tokens = decode(self.transformer, prompt, decoding, self._noise(seed, rows, decoding, again), first.expand_as(nothing))
+        tokens = self._likeliest(tokens, ~first, "CFP", label)
         for block in (*quarters(self.config.tokenizer.grid, first & ends), ~ends):
-            tokens = self._likeliest(tokens, block, "CG", prompt.label)
-        return self._likeliest(tokens, ~first, "CFP", prompt.label)
+            tokens = self._likeliest(tokens, block, "CG", label)
+        return self._likeliest(tokens, ~first, "CFP", label)
 
     def _likeliest(self, tokens: Sequence, block: Bool[Tensor, " L"], task: str, label: Int[Tensor, " B"]) -> Sequence:
         """Tokens whose `block` is the likeliest given the others."""
         block = block.expand_as(tokens)
         return decode(self.transformer, Prompt(tokens, ~block, *self._prefix(len(tokens), task, label)), GREEDY, None, block)
+
+    def _noise(self, seed: int, rows: Int[Tensor, " B"], decoding: DecodingConfig, again: int = 0) -> Tensor | None:
+        """The random numbers of clips, where decoding takes any; others when they are drawn `again`."""
+        if not decoding.draws:
+            return None
+        shape = self.config.transformer
+        return torch.from_numpy(clip_noise(seed, rows.tolist(), decoding, shape.length, shape.levels, again)).to(self.device)
+
+    def _at_once(self, decoding: DecodingConfig) -> int:
+        """How many clips are decoded at a time."""
+        numbers = prod(noise_shape(decoding, self.config.transformer.length, self.config.transformer.levels))
+        return max(1, min(CHUNK, NOISE // numbers)) if decoding.draws else CHUNK
 
     def _given(self, task: Task) -> Bool[Tensor, " L"]:
         """The tokens of which a task shows something, on the model's device."""
@@ -330,6 +333,10 @@ class MAGVIT(nn.Module):
         if given.size and not 0 <= int(given.min()) <= int(given.max()) < classes:
             raise InputError(f"labels {sorted(set(given.tolist()))} were given; this model knows 0..{classes - 1}")
         return torch.from_numpy(given.astype(np.int64))
+
+    def _check_seed(self, seed: int) -> None:
+        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+            raise InputError(f"seed = {seed!r} was given; give a whole number from 0 to 2^64 - 1")
 
     def _prefix(self, rows: int, task: str, label: int | Int[Tensor, " B"]):
         """The [task] and [class] of a batch."""

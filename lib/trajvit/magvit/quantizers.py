@@ -71,7 +71,7 @@ class LFQConfig(Settings):
 
     @property
     def digits(self) -> tuple[int, ...]:
-        """Two digits of half the bits each: the token factorization of MAGVIT-v2, section 3.3."""
+        """Two digits of half the bits each: MAGVIT-v2's token factorization."""
         low = self.bits // 2
         return (2**low, 2 ** (self.bits - low)) if low else (2,)
 

@@ -1,8 +1,8 @@
 """The masked transformer: bidirectional, [task][class] before the tokens, one softmax a digit of a token.
 
-After MAGVIT (arXiv:2212.05199, section 3.2 and appendix B) with the factorized prediction of MAGVIT-v2
-(arXiv:2310.05737, section 3.3): FSQ's code of L1 x L2 x ... values is predicted as its digits, each conditioned on
-the token's earlier digits, so that digits of one token agree.
+After MAGVIT (arXiv:2212.05199, section 3.2 and appendix B) with MAGVIT-v2's "token factorization for efficient prediction"
+(arXiv:2310.05737): FSQ's code of L1 x L2 x ... values is predicted as its digits; that each is conditioned on the
+token's earlier ones, so that digits of one token agree, is ours.
 """
 
 from math import prod

@@ -8,7 +8,7 @@ import numpy as np
 EARLY = 0.1  # share of the steps before which a model may still be blank
 BLANK_DB = 0.5  # foreground PSNR above a blank frame's that counts as nothing
 COLLAPSED = 0.02  # share of the codes that a collapsed tokenizer uses at most
-SMOOTHED, DIVERGED = 5, 2.0  # logged losses a median is taken of; how many times its least one of the last ones has to be below
+SMOOTHED, DIVERGED = 5, 2.0  # a median is of so many logged losses; all of the last ones are above the least so many times
 UNLEARNT = 0.1  # share of the loss at the start below which a rise is noise: near nothing, all ratios are large
 LOOKS, OVERFITTED = 3, 1.05  # looks in a row that show it; how many times its least the held-out loss then is
 
@@ -44,7 +44,7 @@ def _diverging(losses: Sequence[float]) -> Ailment | None:
     if np.isfinite(medians[-1]) and not 0 < most < windows[-1].min():
         return None
     shown = f"the loss was {medians.min():.3g} and is {medians[-1]:.3g}"
-    return Ailment("diverging", shown, "half the learning_rate, or a longer warm-up")
+    return Ailment("diverging", shown, "half the learning_rate")
 
 
 def _overfitting(looks: Sequence[dict[str, float]]) -> Ailment | None:

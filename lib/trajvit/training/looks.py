@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from trajvit.datasets.loading import TrainingClips, to_frames, to_video
 from trajvit.datasets.store import Dataset, ImportedConfig
@@ -66,12 +67,11 @@ def look_at_transformer(val: Clips, clips: TrainingClips, tokenizer: Tokenizer) 
     given = given_frames(val.frames.shape[1])
     task = prediction_from(given)
 
-    def loss(model: nn.Module, video: Video) -> float:
+    def loss(model: nn.Module, tokens: Int[Tensor, "B L"]) -> float:
         """Of the hidden tokens, given the first half of the frames."""
         config, shape = model.config, tokenizer.config
-        tokens = tokenizer.encode(video).flatten(1)
-        shown = interior(task, shape.clip, shape.stride).to(video.device)
-        number = torch.full((len(video),), task_number(task.name), device=video.device)
+        shown = interior(task, shape.clip, shape.stride).to(tokens.device)
+        number = torch.full((len(tokens),), task_number(task.name), device=tokens.device)
         features, _ = model(torch.where(shown, tokens, config.mask_token), number, torch.full_like(number, config.no_class))
         return float(token_loss(model.digit_logits, features, tokens, config.levels)[:, ~shown].mean())
 
@@ -79,11 +79,12 @@ def look_at_transformer(val: Clips, clips: TrainingClips, tokenizer: Tokenizer) 
         device = next(model.parameters()).device
         whole = MAGVIT(tokenizer, model.eval(), NAMES)
         video, losses = to_video(val.frames).to(device), []
-        work = flops(lambda: losses.append(loss(model, video)))
+        tokens, own = (tokenizer.encode(clips).flatten(1) for clips in (video, learnt.to(device)))
+        work = flops(lambda: losses.append(loss(model, tokens)))
         predicted = to_frames(whole.predict(video[:, :, :given]))
         figures = {
             "validation_loss": losses[0],
-            "training_loss": loss(model, learnt.to(device)),
+            "training_loss": loss(model, own),
             "prediction_centre_error_px": float(centre_error(predicted, val.pixels)[:, given:].mean()),
             "accuracy": float((whole.classify(video).cpu().numpy() == val.label).mean()),
         }

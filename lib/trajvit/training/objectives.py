@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trajvit.datasets.loading import TrainingClips
 from trajvit.magvit.autoregressive import AutoregressiveTransformer
 from trajvit.magvit.classifier import VideoClassifier, perceptual_loss
-from trajvit.magvit.commit import commit_mask, interior
+from trajvit.magvit.commit import commit_mask, interior, masked_positions
 from trajvit.magvit.discriminator import Discriminator, discriminator_loss, generator_loss
 from trajvit.magvit.tasks import TASKS, Task, condition
 from trajvit.magvit.tokenizer import PaddedConv3d, Tokenizer, TokenizerConfig, Video, reconstruction_loss
@@ -19,7 +19,7 @@ from trajvit.magvit.transformer import MaskedTransformer, to_digits
 from trajvit.metrics.centres import HAZE
 from trajvit.training import processes
 from trajvit.training.devices import sent
-from trajvit.training.processes import averaged, mine
+from trajvit.training.processes import average, averaged, mine
 
 LABEL_SMOOTHING = 1e-4
 LABEL_DROPOUT = 0.1
@@ -135,7 +135,9 @@ class DiscriminatorObjective(nn.Module):
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         video, output = self.shown
         real, fake = self.model(video), self.model(output)
-        return {"discriminator": discriminator_loss(real, fake), "restraint": self.model.restraint(self.model, video, real, fake)}
+        restraint = self.model.restraint(self.model, video, real, fake)
+        average(list(self.model.restraint.buffers()))  # what it remembers of logits is of the whole batch's
+        return {"discriminator": discriminator_loss(real, fake), "restraint": restraint}
 
 
 class AdversarialLoss(nn.Module):
@@ -163,6 +165,18 @@ class Classification(nn.Module):
         return {"class": F.cross_entropy(logits.float(), sent(self.clips.labels[rows], device))}
 
 
+def masks_told() -> dict[str, float | dict[str, float]]:
+    """How stage two draws and masks its samples, as JSON: all trainings of now do so alike, and those of other times otherwise."""
+    return {
+        "wholly_masked": WHOLLY_MASKED,
+        "from_the_end": FROM_THE_END,
+        "beginnings": BEGINNINGS,
+        "label_dropout": LABEL_DROPOUT,
+        "label_smoothing": LABEL_SMOOTHING,
+        "tasks": {task.name: task.share for task in TASKS},
+    }
+
+
 class MaskedModelling(nn.Module):
     """Stage two: the transformer on the frozen tokenizer's tokens, by COMMIT over all tasks (arXiv:2212.05199, Eq. 6).
 
@@ -170,7 +184,7 @@ class MaskedModelling(nn.Module):
     class is one more masked token wherever it is not given: also frame prediction learns to name it. `loss_parts` are
     those of COMMIT's three that are learnt from. Where `light_weight` is not zero, the centre of light of each frame has to
     be readable from the features, given frames and predicted ones alike. Of every `views` rows in turn the first is the
-    clip as it was filmed, from which samples of tasks that show nothing learn: where their balls are is for the model to know.
+    unmoved clip, from which samples of tasks that show nothing learn: where their balls are is for the model to know.
     Tokens of every clip are computed once, by `prepare`; a condition's, which are seldom the clip's own, when they are drawn.
     """
 
@@ -221,13 +235,12 @@ class MaskedModelling(nn.Module):
         drawn, task = mine(draw), sent(mine(draw), device)  # (B,)
         rows = torch.where(self.shown[drawn], rows, rows - rows % self.views)
         tokens, label = self._looked_up(rows)
-        inside = self.interior[task]
-        whole = inside.any(1) & sent(mine(torch.rand(everyone)) < WHOLLY_MASKED, device)
-        condition = self._conditions(drawn, rows, tokens)
+        inside, condition = self.interior[task], self._conditions(drawn, rows, tokens)
+        whole = self.shown[drawn] & (mine(torch.rand(everyone)) < WHOLLY_MASKED)
         draws, from_the_end = mine(torch.rand(everyone, 1 + tokens.shape[1])), mine(torch.rand(everyone)) < FROM_THE_END
-        per_slice = config.grid[1] * config.grid[2]
         beginning = ~self.shown[drawn] & (mine(torch.rand(everyone)) < BEGINNINGS)
-        masked = commit_mask(tokens, condition, inside, config.mask_token, whole, draws, from_the_end, beginning, per_slice)
+        positions = masked_positions(draws, whole, from_the_end, beginning, config.grid[1] * config.grid[2])
+        masked = commit_mask(tokens, condition, inside, config.mask_token, *(sent(one, device) for one in positions))
         unknown = ~self.label_given[task]
         kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)
         features, class_logits = self.model(masked.tokens, task, self._label_input(task, label, kept))
@@ -254,7 +267,8 @@ class MaskedModelling(nn.Module):
             return tokens
         videos = self.clips.videos(rows[encoded])
         shown = [condition(TASKS[number], video[None]) for number, video in zip(task[encoded].tolist(), videos, strict=True)]
-        # In float32, as at inference: a feature near the border between two codes must fall to the same side.
+        # In float32, as the clips' own tokens, beside which they are learnt; at work it is the device's precision, in which one
+        # token in 25 is another, at no cost that could be measured.
         with torch.autocast(tokens.device.type, enabled=False):
             others = self.tokenizer.encode(sent(torch.cat(shown), tokens.device)).flatten(1)
         return tokens.index_copy(0, sent(encoded, tokens.device), others)

@@ -35,6 +35,7 @@ from trajvit.training.objectives import (
     MaskedModelling,
     Perceptual,
     Reconstruction,
+    masks_told,
 )
 from trajvit.worlds.config import ClipShape, WorldConfig
 from trajvit.worlds.families import FAMILIES, NAMES
@@ -266,7 +267,7 @@ def train_transformer(
         "transformer",
         MaskedModelling(model, tokenizer, learnt, recipe.loss_parts, recipe.transformer_light, 1 + recipe.shifts),
         recipe.fit(recipe.transformer_steps, recipe.transformer_batch, recipe.learning_rate),
-        {"data": data, "recipe": recipe.of_model(), "transformer": config.model_dump(mode="json")},
+        {"data": data, "recipe": recipe.of_model(), "masks": masks_told(), "transformer": config.model_dump(mode="json")},
         f"{root}/transformer",
         on_progress,
         val and look_at_transformer(val, clips, tokenizer),
@@ -278,6 +279,7 @@ def _manifest(recipe: Recipe, data: dict, history: dict[str, dict[str, list[floa
     return {
         "data": data,
         "recipe": recipe.of_model(),
+        "masks": masks_told(),
         "libraries": {name: version(name) for name in ("trajvit", "torch", "vector-quantize-pytorch")},
         "last": {stage: {name: values[-1] for name, values in scalars.items()} for stage, scalars in history.items()},
     }

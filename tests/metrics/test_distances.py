@@ -74,6 +74,8 @@ def test_too_few_samples_and_features_of_another_kind_are_refused():
         frechet_distance(normal(8, np.zeros(8), 1), normal(50, np.zeros(8), 1))
     with pytest.raises(InputError, match="two of each"):
         kernel_distance(normal(1, np.zeros(8), 1), normal(50, np.zeros(8), 1))
+    with pytest.raises(InputError, match="1 generated and 1 real samples were given; give one and two"):
+        beside_floor(kernel_distance, normal(1, np.zeros(8), 1), normal(1, np.zeros(8), 1))
     with pytest.raises(InputError, match="one network"):
         frechet_distance(normal(50, np.zeros(8), 1), normal(50, np.zeros(7), 1))
     with pytest.raises(InputError, match="1 samples have features that are not finite"):

@@ -48,7 +48,7 @@ class Metric(Settings):
             unit=unit,
             ci95=interval(values),
             baselines={name: float(np.mean(one)) for name, one in baselines.items()},
-            differences={name: difference.ci95 for name, difference in paired.items()},
+            differences=paired,
             limit=limit,
             more_is_better=more_is_better,
         )

@@ -63,7 +63,7 @@ def score_reconstruction(model: MAGVIT, clips: Clips) -> Reconstruction:
 
 
 def balls_shown(frames: Frames) -> dict[str, Metric]:
-    """The share of frames that show a ball, and of those that show two or more: neither is dropped from any figure."""
+    """The share of all frames that show a ball, and the share that show two or more: neither is dropped from any figure."""
     balls = find_balls(frames)
     return {
         "ball_found": Metric.mean(1 - balls.missing, "share of frames", {"blank": 0.0}, 1.0, more_is_better=True),

@@ -64,7 +64,7 @@ class Coverage:
     ci95: tuple[float, float]
 
 
-def sample_coverage(samples: Float[np.ndarray, "N S T D"], truth: Float[np.ndarray, "N T D"], seed: int = 0) -> Coverage:
+def sample_coverage(samples: Float[np.ndarray, "N S T D"], truth: Float[np.ndarray, "N T D"]) -> Coverage:
     """Do S samples of each of N predictions spread as the truth does? Each of the T frames counts by itself.
 
     Truth and samples are ranked by their mean distance to one another, the most central first: a multivariate rank
@@ -76,7 +76,7 @@ def sample_coverage(samples: Float[np.ndarray, "N S T D"], truth: Float[np.ndarr
         raise InputError(f"{samples.shape[1]} samples a clip were given; coverage needs two at least, better ten")
     pool = np.concatenate([truth[:, None], samples], axis=1).astype(np.float64)  # (N, S+1, T, D)
     apart = np.stack([np.linalg.norm(pool - pool[:, one : one + 1], axis=-1).sum(axis=1) for one in range(pool.shape[1])], axis=1)
-    tie = np.random.Generator(np.random.Philox(key=seed)).random(apart.shape)  # (N, S+1, T)
+    tie = np.random.Generator(np.random.Philox(key=0)).random(apart.shape)  # (N, S+1, T)
     before = (apart < apart[:, :1]) | ((apart == apart[:, :1]) & (tie < tie[:, :1]))
     rank = before[:, 1:].sum(axis=1)  # (N, T), 0 for the most central
     held = (rank[:, :, None] == np.arange(pool.shape[1])).sum(axis=1)  # (N, S+1), in how many frames the truth had each rank
@@ -84,7 +84,7 @@ def sample_coverage(samples: Float[np.ndarray, "N S T D"], truth: Float[np.ndarr
 
     share = held / rank.shape[1]
     covered = share.mean(axis=0).cumsum()
-    low, high = np.percentile(_off(resampled_means(share.T, seed).cumsum(axis=1), level), [2.5, 97.5])
+    low, high = np.percentile(_off(resampled_means(share.T).cumsum(axis=1), level), [2.5, 97.5])
     return Coverage(level, covered, held.sum(axis=0), float(_off(covered[None], level)[0]), (float(low), float(high)))
 
 

@@ -68,9 +68,9 @@ class Measured:
 def beside_floor(measure: Measure, generated: Features, real: Features) -> Measured:
     """A measure of generated features beside real ones, and its real-vs-real floor at the same sample size n, on which both depend.
 
-    n is what `generated` and half of `real` have both. `real` is cut into parts of n, up to `MOST_PARTS`, balanced where it is in
-    the order in which it was filmed: the value is the mean over the parts, the floor the mean over their pairs, since one
-    pair may be half as far again as another. Too few samples raise `InputError` as the measure does.
+    n is what `generated` and half of `real` have both. `real` is cut, in its order, into at most `MOST_PARTS` parts of n; in the order
+    in which they were filmed each has all classes as often. The value is the mean over the parts and the floor that over all
+    their pairs, since one pair may be half as far again as another. Too few samples raise `InputError`, of their own or the measure's.
     """
     parts = _parts(generated, real)
     floor = _mean([measure(one, other) for one, other in combinations(parts, 2)])
@@ -89,6 +89,8 @@ def _mean(measured: Sequence[float | Sequence[float]]) -> Float[np.ndarray, "*K"
 
 def _parts(generated: Features, real: Features) -> list[Features]:
     samples = min(len(generated), len(real) // 2)
+    if not samples:
+        raise InputError(f"{len(generated)} generated and {len(real)} real samples were given; give one and two at least")
     return [real[at : at + samples] for at in range(0, len(real) - samples + 1, samples)][:MOST_PARTS]
 
 

@@ -22,17 +22,17 @@ class Diversity(NamedTuple):
     coverage: float
 
 
-def diversity(generated: Float[np.ndarray, "M D"], real: Float[np.ndarray, "N D"], k: int = NEIGHBOURS) -> Diversity:
+def diversity(generated: Float[np.ndarray, "M D"], real: Float[np.ndarray, "N D"]) -> Diversity:
     """Precision and recall (Kynkäänniemi et al., arXiv:1904.06991), density and coverage (Naeem et al., arXiv:2002.09797).
 
-    Each sample's neighbourhood reaches to its k-th nearest other sample of its own set. Raises `InputError` for sets of
-    at most k samples.
+    Each sample's neighbourhood reaches to its `NEIGHBOURS`-th nearest other sample of its own set. Raises `InputError` for sets of
+    at most as many.
     """
-    if min(len(real), len(generated)) <= k:
+    if min(len(real), len(generated)) <= NEIGHBOURS:
         raise InputError(
-            f"{len(real)} real and {len(generated)} generated samples were given; {k} neighbours need {k + 1} of each"
+            f"{len(real)} real and {len(generated)} generated samples were given; {NEIGHBOURS} neighbours need {NEIGHBOURS + 1} of each"
         )
-    real_radius, generated_radius = neighbour_radius(real, k), neighbour_radius(generated, k)
+    real_radius, generated_radius = neighbour_radius(real, NEIGHBOURS), neighbour_radius(generated, NEIGHBOURS)
     among, near, covered = [], [], np.zeros(len(real), bool)
     for apart in distances(generated, real):  # (m, N)
         inside = apart <= real_radius
@@ -43,7 +43,7 @@ def diversity(generated: Float[np.ndarray, "M D"], real: Float[np.ndarray, "N D"
     neighbourhoods = np.concatenate(among)
     return Diversity(
         precision=float((neighbourhoods > 0).mean()),
-        density=float(neighbourhoods.mean() / k),
+        density=float(neighbourhoods.mean() / NEIGHBOURS),
         recall=float(np.concatenate(near).mean()),
         coverage=float(covered.mean()),
     )

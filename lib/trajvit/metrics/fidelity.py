@@ -21,10 +21,12 @@ def psnr(frames: UInt8[np.ndarray, "N T H W C"], reference: UInt8[np.ndarray, "N
 
 
 def foreground_psnr(frames: UInt8[np.ndarray, "N T H W C"], reference: UInt8[np.ndarray, "N T H W C"]) -> Float[np.ndarray, " N"]:
-    """PSNR over the pixels that the ball lights in the reference: a blank or misplaced ball cannot hide in the black."""
+    """PSNR over the pixels that the ball lights in the reference, so that a blank or misplaced ball cannot hide in the black; over
+    all pixels where it lights none."""
     lit = reference.max(axis=-1, keepdims=True) > 255 * FOREGROUND
+    lit |= ~lit.any(axis=(1, 2, 3, 4), keepdims=True)
     error = (_squared_error(frames, reference) * lit).sum(axis=(1, 2, 3, 4))
-    return _decibel(error / np.maximum(lit.sum(axis=(1, 2, 3, 4)) * frames.shape[-1], 1))
+    return _decibel(error / (lit.sum(axis=(1, 2, 3, 4)) * frames.shape[-1]))
 
 
 def ssim(frames: UInt8[np.ndarray, "N T H W C"], reference: UInt8[np.ndarray, "N T H W C"]) -> Float[np.ndarray, " N"]:

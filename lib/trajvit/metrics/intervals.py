@@ -1,6 +1,5 @@
 """How sure a mean over clips is."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -15,9 +14,9 @@ NORMAL = 1.959964
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
-def bootstrap_ci95(values: Float[np.ndarray, " N"], seed: int = 0) -> tuple[float, float]:
+def bootstrap_ci95(values: Float[np.ndarray, " N"]) -> tuple[float, float]:
     """The 95 % percentile bootstrap interval of the mean of `values` (Efron and Tibshirani 1993, chapter 13)."""
-    low, high = np.percentile(_resamples(values.size, seed) @ values / values.size, [2.5, 97.5])
+    low, high = np.percentile(_resamples(values.size) @ values / values.size, [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -36,15 +35,15 @@ def share_ci95(hits: Float[np.ndarray, " N"]) -> tuple[float, float]:
     return lowest(share), 1 - lowest(1 - share)
 
 
-def resampled_means(values: Float[np.ndarray, "K N"], seed: int = 0) -> Float[np.ndarray, "R K"]:
+def resampled_means(values: Float[np.ndarray, "K N"]) -> Float[np.ndarray, "R K"]:
     """The means of K rows of values of the same N clips in each bootstrap resample of the clips."""
-    return _resamples(values.shape[1], seed) @ values.T / values.shape[1]
+    return _resamples(values.shape[1]) @ values.T / values.shape[1]
 
 
 @lru_cache(maxsize=2)
-def _resamples(size: int, seed: int) -> Float[np.ndarray, "resamples N"]:
+def _resamples(size: int) -> Float[np.ndarray, "resamples N"]:
     """How often each of `size` values is drawn in each resample: kept, since one evaluation asks for it a hundred times."""
-    rng = np.random.Generator(np.random.Philox(key=seed))
+    rng = np.random.Generator(np.random.Philox(key=0))
     return rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(np.float64)
 
 
@@ -54,26 +53,12 @@ def seeds_ci95(values: Float[np.ndarray, " seeds"]) -> tuple[float, float]:
     return float(mean - half), float(mean + half)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The mean over clips of what one method has more than another, and its 95 % interval."""
-
-    mean: float
-    ci95: tuple[float, float]
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval leaves out zero: the two differ by more than the choice of clips explains."""
-        return self.ci95[0] > 0 or self.ci95[1] < 0
-
-
-def paired_difference(first: Float[np.ndarray, " N"], second: Float[np.ndarray, " M"], seed: int = 0) -> Difference:
-    """The bootstrap interval of the mean of `first - second`, two methods' values on the same clips in the same order.
+def paired_difference(first: Float[np.ndarray, " N"], second: Float[np.ndarray, " M"]) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of `first - second`, two methods' values on the same clips in the same order.
 
     Pairing takes out how hard each clip is, so it tells apart methods whose own intervals overlap. Raises `InputError`
     where the clips cannot be the same.
     """
     if len(first) != len(second) or not len(first):
         raise InputError(f"{len(first)} and {len(second)} values were given: pair two methods' values on the same clips")
-    apart = first.astype(np.float64) - second
-    return Difference(float(apart.mean()), bootstrap_ci95(apart, seed))
+    return bootstrap_ci95(first.astype(np.float64) - second)

@@ -28,9 +28,10 @@ class Memorization:
 def memorization(
     generated: Float[np.ndarray, "N D"], held_out: Float[np.ndarray, "M D"], training: Float[np.ndarray, "K D"]
 ) -> Memorization:
-    """Compare generated with held-out real clips in their distance to the training clips, in pixels or features.
+    """Compare generated with held-out real clips in their distance to the training clips, in any space of vectors, such as the ball's
+    centre and radius in every frame.
 
-    Give clips of pixels as float32 rows. Raises `InputError` where a set is empty.
+    Raises `InputError` where a set is empty.
     """
     if not (len(generated) and len(held_out) and len(training)):
         raise InputError(

@@ -65,15 +65,13 @@ class ScalingLaw:
         return said + (f"; not determined: {'; '.join(self.doubts)}" if self.doubts else "")
 
 
-def fit_scaling_law(
-    samples: Int[np.ndarray, " K"], errors: Float[np.ndarray, "K N"], limit: float = 0.0, seed: int = 0
-) -> ScalingLaw:
+def fit_scaling_law(samples: Int[np.ndarray, " K"], errors: Float[np.ndarray, "K N"], limit: float = 0.0) -> ScalingLaw:
     """Fit a law to the errors of N clips under models trained on K >= 2 numbers of samples, the same clips for each.
 
     A plain power law, unless that misses a measured error by more than its 95 % interval and one with a floor does not.
     """
     measured = errors.mean(axis=1)
-    resampled = resampled_means(errors, seed)  # (R, K)
+    resampled = resampled_means(errors)  # (R, K)
     half = np.ptp(np.percentile(resampled, [2.5, 97.5], axis=0), axis=0) / 2
     fits, floors = True, FLOORS[:1]
     for floors in (FLOORS[:1], FLOORS) if len(samples) >= LEAST_SIZES else (FLOORS[:1],):

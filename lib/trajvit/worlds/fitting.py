@@ -14,6 +14,8 @@ from trajvit.worlds.compiling import compiled
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.exact import sin_cos
 from trajvit.worlds.families import FAMILIES, MOST_PARAMETERS, Uniform, frame_times, position
+from trajvit.worlds.film import optics
+from trajvit.worlds.likelihood import project
 
 DRAWS, STARTS = 16384, 4
 STEPS, TRIES = 40, 8
@@ -29,12 +31,13 @@ class Law:
 
     Parameters are those of the family's path in its order, padded with zeros, and the roll in turns at the end. `low`
     and `span` (P,) are the priors' ranges, `free` (P,) says which vary, `cyclic` (P,) which are angles that may run on.
-    `drawn` (S, P) are parameters drawn from the priors whose ball stays in the frame. `optics` as `trace` takes them.
+    `drawn` (S, P) are parameters drawn from the priors whose ball stays in the frame. `optics` as `families.trace`
+    takes it.
     """
 
     label: int
     frames: int
-    optics: Float[np.ndarray, "5"]
+    optics: Float[np.ndarray, "6"]
     low: Float[np.ndarray, " P"]
     span: Float[np.ndarray, " P"]
     free: Bool[np.ndarray, " P"]
@@ -57,9 +60,7 @@ class Fit:
 
 def law_of(config: WorldConfig, label: int) -> Law:
     """The law of family `label` in a world."""
-    camera, priors = config.camera, list(FAMILIES[label].priors(config.variety).values())
-    shown_depth = 0.0 if config.size == "perspective" else camera.REFERENCE_M
-    optics = np.array([camera.focal_px, config.height, config.width, config.ball_radius_m, shown_depth])
+    seen, priors = optics(config), list(FAMILIES[label].priors(config.variety).values())
     low, high = np.zeros(MOST_PARAMETERS + 1), np.zeros(MOST_PARAMETERS + 1)
     low[: len(priors)], high[: len(priors)] = [prior.low for prior in priors], [prior.high for prior in priors]
     low[-1], high[-1] = -config.roll_degrees / 360, config.roll_degrees / 360
@@ -68,10 +69,10 @@ def law_of(config: WorldConfig, label: int) -> Law:
     unit = np.random.Generator(np.random.Philox(key=label)).random((DRAWS, low.size))
     # A parameter that does not vary evenly is one of its two ends.
     drawn = low + (high - low) * np.where(free, unit, unit >= 0.5)
-    image = draw_paths(label, drawn, frame_times(config.frames), optics)
+    image = draw_paths(label, drawn, frame_times(config.frames), seen)
     inside = ((image[..., :2] >= 0) & (image[..., :2] <= np.array([config.width, config.height]) - 1)).all(axis=(1, 2))
-    cyclic = free & _turns(label, low, high, optics)
-    return Law(label, config.frames, optics, low, high - low, free, cyclic, drawn[inside])
+    cyclic = free & _turns(label, low, high, seen)
+    return Law(label, config.frames, seen, low, high - low, free, cyclic, drawn[inside])
 
 
 def fit_law(
@@ -96,7 +97,7 @@ def fit_law(
 
 
 def draw_paths(
-    label: int, parameters: Float[np.ndarray, "N P"], times: Float[np.ndarray, " M"], optics: Float[np.ndarray, "5"]
+    label: int, parameters: Float[np.ndarray, "N P"], times: Float[np.ndarray, " M"], optics: Float[np.ndarray, "6"]
 ) -> Float[np.ndarray, "N M 3"]:
     """(u, v) and radius in px of the paths with the given parameters, laid out as in `Law`."""
     image = np.empty((len(parameters), len(times), 3))
@@ -115,12 +116,9 @@ def _turns(label: int, low: Float[np.ndarray, " P"], high: Float[np.ndarray, " P
 
 @compiled
 def _see(label, p, t, optics):
-    focal, height, width, ball, fixed_depth = optics
     x, y, z = position(label, p, t)
     sine, cosine = sin_cos(p[-1])
-    u = focal * (cosine * x - sine * y) / z + (width - 1) / 2
-    v = focal * (sine * x + cosine * y) / z + (height - 1) / 2
-    return u, v, focal * ball / (z if fixed_depth == 0 else fixed_depth)
+    return project(cosine * x - sine * y, sine * x + cosine * y, z, optics)
 
 
 @compiled

@@ -46,7 +46,6 @@ class PixelPredictorConfig(Settings):
     steps: int = Field(1500, ge=1)
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(3e-3, ge=0, le=1)
-    foreground_weight: float = Field(6.0, ge=0)
     seed: int = Field(0, ge=0, lt=2**31)
 
 
@@ -195,8 +194,8 @@ def train_pixel_predictor(
     out: str | Path,
     on_progress: Listener = silent,
 ) -> PixelPredictor:
-    """Train a network on `dataset` to go on from the first `given` frames of a clip, from as many views of each clip as a
-    `recipe` has MAGVIT learn from; it predicts on the CPU.
+    """Train a network on `dataset` to go on from the first `given` frames of a clip, from the views of each clip and with the
+    weight of the ball that a `recipe` has MAGVIT learn from; it predicts on the CPU.
 
     A finished training in `out` is loaded, not repeated. Raises `InputError` where no frame is left to predict.
     """
@@ -211,9 +210,9 @@ def train_pixel_predictor(
         learning_rate=config.learning_rate,
         seed=config.seed + SEED_OFFSET,
     )
-    views = recipe.model_dump(include={"mirrored", "shifts", "seed"})
-    identity = {"data": dataset.origin(len(dataset)), "views": views, "predictor": config.model_dump(), "given": given}
-    objective = _Foretelling(model, clips, config.foreground_weight)
+    theirs = recipe.model_dump(include={"mirrored", "shifts", "seed", "foreground_weight"})
+    identity = {"data": dataset.origin(len(dataset)), "recipe": theirs, "predictor": config.model_dump(), "given": given}
+    objective = _Foretelling(model, clips, recipe.foreground_weight)
     return PixelPredictor(fit(config.kind, objective, settings, identity, Path(out), on_progress).model.cpu(), recipe.mirrored)
 
 

@@ -1,9 +1,11 @@
 import json
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 from trajvit.running.cli import main
+from trajvit.running.manifest import NotebookState
 from trajvit.running.parameters import Parameters, read_parameters
 from trajvit.running.places import NOTEBOOKS
 from trajvit.running.planning import make_plan
@@ -41,7 +43,7 @@ def test_changes_win_over_the_file_and_the_file_over_defaults(yaml_file):
         (["format=tiny"], "format 'tiny' is unknown"),
         (["ladder=[16, 8]"], "must rise"),
         (["ladder=[16, 6400]"], "climbs above samples"),
-        (["data_dir=s3://bucket/data"], "is in a bucket: a run keeps its clips on the disk"),
+        (["data_dir=s3://bucket/data"], "it is in a bucket, and a run keeps its clips on the disk"),
         (["mirrored=true"], "mirrored = True was asked for the textbook world"),
         (["format=6x32x32x1"], "of which 3 are given to be continued"),
         (["format=4x32x32x1"], "take at least 6 frames"),
@@ -58,6 +60,28 @@ def test_wrong_parameters_are_refused_in_one_line_before_any_work(yaml_file, tmp
     assert main(["run", str(yaml_file()), "--out", str(tmp_path / "out"), *arguments]) == 2
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_what_a_killed_run_left_running_is_interrupted(yaml_file, tmp_path):
+    plan = make_plan(str(yaml_file()), [], ["01"], str(tmp_path))
+    manifest = plan.manifest()
+    manifest.notebooks.append(NotebookState("02_validate_magvit", "running"))
+    manifest.write(tmp_path)
+    again = make_plan(str(yaml_file()), [], ["01"], str(tmp_path))
+    told = again.manifest()
+    assert {state.name: state.state for state in told.notebooks} == {
+        "01_generate_data": "waiting",
+        "02_validate_magvit": "interrupted",
+    }
+    assert (told.state, again.earlier.state) == ("running", "interrupted")
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_device_that_is_not_there_is_refused_before_any_work(yaml_file, tmp_path, capsys, more):
+    lacks = "mps" if not torch.backends.mps.is_available() else "cuda"
+    out = tmp_path / "out"
+    assert main(["run", str(yaml_file()), "--out", str(out), "--set", f"device={lacks}", *more]) == 2
+    assert f"device = '{lacks}' is not there" in capsys.readouterr().err and not out.exists()
 
 
 def test_a_missing_or_senseless_file_is_refused(tmp_path, capsys):

@@ -8,7 +8,15 @@ from trajvit.magvit.published import located
 from trajvit.running import places
 from trajvit.running.cli import main
 from trajvit.running.parameters import Parameters, read_parameters
-from trajvit.running.stations import chosen_checkpoint, described, evaluated, independent_judge, make_data, stand_beside
+from trajvit.running.stations import (
+    chosen_checkpoint,
+    described,
+    evaluated,
+    evaluation_data,
+    independent_judge,
+    make_data,
+    stand_beside,
+)
 from trajvit.training.recipe import Recipe
 
 
@@ -49,6 +57,13 @@ def test_an_evaluation_tells_how_the_checkpoint_was_trained():
     assert (told.checkpoint, told.format, told.samples, told.seed) == ("classic-5k", "16x64x64x3", 5000, 0)
     made = json.loads((located("classic-5k") / "training.json").read_text())["recipe"]
     assert told.recipe() == Recipe(**made) and told.transformer_steps == 6000 and told.patch == (2, 8, 8)
+
+
+def test_evaluations_of_other_clips_are_kept_elsewhere():
+    file, own = places.NOTEBOOKS / "params" / "evaluate.yaml", described("classic-5k")
+    changes = [[], ["seed=1"], ["eval_samples=100"], ["variety=varied"], ["samples=300"], ["format=16x48x48x3"]]
+    assert len({evaluation_data(read_parameters(file, own + change)) for change in changes}) == len(changes)
+    assert len({evaluation_data(read_parameters(file, own + change)) for change in ([], ["generated=9"])}) == 1
 
 
 def test_rivals_on_a_checkpoints_clips_stand_beside_the_judge_of_the_run(checkpoint):

@@ -29,8 +29,8 @@ def held(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[str]
 
 @contextmanager
 def _kept_in(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[str], None]) -> Iterator[None]:
-    """A context in which `folder` is what `s3://bucket/prefix` holds, and what becomes of it, in so many `parts`, is sent and told
-    there.
+    """A context in which `folder` is this machine's copy of `s3://bucket/prefix`: brought from there first, sent there as it changes,
+    with how many of its `parts` are done.
 
     What could not be sent the last time is put aside, not lost. Raises `InputError` where another machine is at it, `OSError`
     where the last of it could not be sent.
@@ -43,7 +43,8 @@ def _kept_in(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[
                 aside = folder.rename(folder.with_name(f"{folder.name}-unsent-{int(time.time())}"))
                 say(f"{aside} holds what could not be sent; this run goes on from what is in the bucket")
             shutil.rmtree(folder, ignore_errors=True)  # else two states of one run would be mixed
-        folder.mkdir(parents=True, exist_ok=True)
+        ours = open_folder(folder)
+        ours.prepare([])
         say(f"{place}: {mirror.bring()} files brought to {folder}")
         telling = Telling(place.rpartition("/")[2], parts, "parts", bucket, done=stand()[0], period_s=BEAT_S)
 
@@ -53,7 +54,7 @@ def _kept_in(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[
             mirror.send()
             (folder / UNSENT).unlink()
 
-        with telling, _sending(send, lambda: telling.advance(*stand()), say):
+        with ours.lock("run"), telling, _sending(send, lambda: telling.advance(*stand()), say):
             yield
 
 

@@ -25,6 +25,7 @@ FORMATS = ("compact", "classic", "16x128x128x3")
 FILL_BYTES = 2**28  # fresh memory to fill, larger than any cache
 PERIOD_S = 0.4  # how long each rate is measured
 COLD_SAMPLES = 30_000
+BATCH = 64  # clips that are drawn from a stream at once
 FEWEST = 1024
 
 
@@ -117,22 +118,24 @@ def _to_disk(folder: Path, samples: int) -> dict[str, float]:
     return result | _loading(open_dataset(folder / "again"), open_dataset(folder / "2"))
 
 
-def _loading(small: Dataset, large: Dataset, batch_size: int = 64) -> dict[str, float]:
+def _loading(small: Dataset, large: Dataset) -> dict[str, float]:
     from trajvit.datasets.loading import MIXED, batch_rows, load_clips  # not above: it brings torch, and memory was measured
 
     stream = load_clips(large, memory_bytes=0)
-    ahead = MIXED * stream.block // batch_size
+    ahead = MIXED * stream.block // BATCH
 
     def draw(step: int) -> None:
-        stream.expect(batch_rows(len(stream), batch_size, 0, step + ahead, stream.block))
-        stream.videos(batch_rows(len(stream), batch_size, 0, step, stream.block))
+        stream.expect(batch_rows(len(stream), BATCH, 0, step + ahead, stream.block))
+        stream.videos(batch_rows(len(stream), BATCH, 0, step, stream.block))
 
-    return {"load_30000_s": _seconds(lambda: load_clips(small)), "stream_per_s": _rate(draw, batch_size)}
+    return {"load_30000_s": _seconds(lambda: load_clips(small)), "stream_per_s": _rate(draw, BATCH)}
 
 
 def _command(out: Path, samples: int) -> None:
     command = [sys.executable, "-m", "trajvit", "generate", "--samples", str(samples), "--out", str(out)]
-    subprocess.run(command, check=True, capture_output=True)
+    ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if ended.returncode:
+        raise OSError(ended.stderr.strip().removeprefix("trajvit: ") or f"generate ended with {ended.returncode}")
 
 
 def _largest_child_mb() -> float:

@@ -18,13 +18,14 @@ from trajvit.training.recipe import Recipe
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.film import film
 
+SIZES = ("nano", "small")
 CLIPS = 128
 GRIDS = {64: (4, 4, 4), 256: (4, 8, 8), 1024: (4, 16, 16)}
 PERIOD_S = 3.0
 LENGTHS_TIMED = 4  # of an uncached decoding, whose steps grow evenly
 
 
-def bench_train(sizes: tuple[str, ...] = ("nano", "small"), period_s: float = PERIOD_S) -> dict[str, float]:
+def bench_train() -> dict[str, float]:
     """Training steps of both stages on `compact` clips: samples a second, and the share of the machine's peak.
 
     The peak is that of a product of two 2048 x 2048 matrices in the same precision, `peak_gflops`, measured before and after. The
@@ -35,7 +36,7 @@ def bench_train(sizes: tuple[str, ...] = ("nano", "small"), period_s: float = PE
     memory = ClipSet(torch.from_numpy(clips.frames), torch.from_numpy(clips.label).long())
     result: dict[str, float] = {"threads": torch.get_num_threads()}
     peak = matmul_peak()
-    for size in sizes:
+    for size in SIZES:
         recipe = Recipe(size=size)
         tokenizer_config, transformer_config = recipe.models(WorldConfig())
         tokenizer = Tokenizer(tokenizer_config)
@@ -57,7 +58,7 @@ def bench_train(sizes: tuple[str, ...] = ("nano", "small"), period_s: float = PE
             training.prepare()
             work = flops(lambda training=training: training.step(0))
             work -= sum(flops(optimizer.step) for player in training.players for optimizer in player.optimizers)
-            seconds = seconds_a_call(lambda training=training: training.step(1), period_s)
+            seconds = seconds_a_call(lambda training=training: training.step(1), PERIOD_S)
             result[f"{size}_{stage}_samples_per_s"] = batch / seconds
             result[f"{size}_{stage}_gflops"] = work / seconds / 1e9
     result["peak_gflops"] = (peak + matmul_peak()) / 2
@@ -66,7 +67,7 @@ def bench_train(sizes: tuple[str, ...] = ("nano", "small"), period_s: float = PE
     return {name: float(f"{value:.4g}") for name, value in result.items()}
 
 
-def bench_decode(period_s: float = PERIOD_S) -> dict[str, float]:
+def bench_decode() -> dict[str, float]:
     """Clips a second that are decoded in 12 steps, and token by token by a transformer of the same width and depth.
 
     The autoregressive one without its cache is timed at evenly spread lengths, since its steps grow evenly, and the
@@ -83,7 +84,7 @@ def bench_decode(period_s: float = PERIOD_S) -> dict[str, float]:
             prompt = Prompt(nothing, nothing.bool(), torch.full((batch,), task_number("CG")), label)
             noise = torch.from_numpy(clip_noise(0, range(batch), decoding, length, config.levels))
             seconds = {
-                "12_steps": seconds_a_call(lambda m=masked, p=prompt, n=noise: decode(m, p, decoding, n), period_s),
+                "12_steps": seconds_a_call(lambda m=masked, p=prompt, n=noise: decode(m, p, decoding, n), PERIOD_S),
                 "cached": _cached_seconds(autoregressive, label),
                 "uncached": _uncached_seconds(autoregressive, label),
             }

@@ -193,6 +193,8 @@ def run_command(
         plan = make_sweep(*asked) if axes else make_plan(*asked)
         if not dry_run:
             return run_sweep(plan, jobs, tell, Lines())
+        if not axes:
+            plan.check_here()
         for line in plan.lines():
             print(line)
         print("dry run: everything is in place, nothing was run or written")
@@ -286,14 +288,17 @@ def gif_command(checkpoint: str, to: Path) -> int:
 @click.option("--out", help="folder of the results; reports/runs/<run id> by default")
 def evaluate_command(checkpoint: str, data: str | None, changes: tuple[str, ...], out: str | None) -> int:
     """Evaluate a trained model as notebook 04 does: metrics.json and pages, beside baselines and the oracle."""
+    from trajvit.running.parameters import read_parameters
     from trajvit.running.places import NOTEBOOKS, is_bucket
     from trajvit.running.runner import run
-    from trajvit.running.stations import described
+    from trajvit.running.stations import described, evaluation_data
 
-    own = described(_found(checkpoint)) + (
-        [f"data_dir={json.dumps(data if is_bucket(data) else str(Path(data).resolve()))}"] if data else []
-    )
-    return run(str(NOTEBOOKS / "params" / "evaluate.yaml"), own + list(changes), ["04"], out, tell)
+    file, own = str(NOTEBOOKS / "params" / "evaluate.yaml"), described(_found(checkpoint))
+    if data is None:
+        data = evaluation_data(read_parameters(file, own + list(changes)))
+    elif not is_bucket(data):
+        data = str(Path(data).resolve())
+    return run(file, [*own, f"data_dir={json.dumps(data)}", *changes], ["04"], out, tell)
 
 
 def _found(checkpoint: str) -> str:

@@ -22,6 +22,7 @@ TOKENIZED_S = 1.3e-3  # a view of a clip, before the transformer's first step
 PASS_S, ORACLE_S = 3.1e-3, 25e-3  # a clip through both networks; what can be known of it
 GENERATED_S, FUTURE_S = 0.09, 0.02  # a clip that is drawn, from nothing and from half of its frames
 RIVAL_STEP_S, FILMED_S, JUDGE_BATCH, PIXEL_KINDS = 8e-3, 1e-5, 32, 2
+SMALL = (7.2, 11.2)  # times as long as nano the networks of small take, as measured (docs/results.md, "Speed")
 OF_NO_EFFECT = ("seed", "run_dir", "data_dir")
 
 
@@ -124,7 +125,8 @@ def _sizes(p: Parameters) -> tuple[float, float]:
     voxels = _product(p.world().shape[:3]) / _product(Parameters().world().shape[:3])
     channels = (tokenizer.base_channels / small.base_channels) ** 2
     weights = transformer.layers * transformer.width**2 / (little.layers * little.width**2)
-    return voxels * channels, transformer.length / little.length * weights
+    per_voxel, per_token = SMALL if p.size == "small" else (channels, weights)
+    return voxels * per_voxel, transformer.length / little.length * per_token
 
 
 def _product(sizes: tuple[int, ...]) -> float:

@@ -65,7 +65,7 @@ def climb(parameters: Parameters, dataset: Dataset, val: Dataset, on_progress: L
                 break
             steps = {"tokenizer_steps": plan.tokenizer_steps, "transformer_steps": plan.transformer_steps}
             model = train_magvit(parameters.model_copy(update=steps), dataset, out, samples, on_progress).model
-            speed = speed_of(out)
+            speed = speed_of(out) or speed
             rungs.append(score_rung(model, clips, plan, speed, limits))
     further = tuple(_plan(parameters, many * parameters.ladder[-1], FULL) for many in FURTHER)
     return Ladder(tuple(rungs), tuple(gates), further, *_rented())
@@ -100,12 +100,14 @@ def _trained(rungs: list[Rung]) -> list[Rung]:
 
 
 def speed_of(folder: Path) -> dict[str, float] | None:
-    """The steps/s of each stage of a training, from its progress files; None where it has not been trained."""
+    """The steps/s of each stage of a training, from its progress files; None where none is known of one."""
     speed = {}
     for stage in ("tokenizer", "transformer"):
         if not (folder / stage / "PROGRESS.json").exists():
             return None
-        speed[stage] = max(next(watch(open_folder(folder / stage)))[0].progress.rate, 1e-9)
+        speed[stage] = next(watch(open_folder(folder / stage)))[0].progress.rate
+        if not speed[stage]:  # nothing but preparations were reported
+            return None
     return speed
 
 

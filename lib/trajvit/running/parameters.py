@@ -59,9 +59,7 @@ class Parameters(Recipe):
     @classmethod
     def _on_this_disk(cls, data_dir: str) -> str:
         if is_bucket(data_dir):
-            raise ValueError(
-                f"data_dir = {data_dir!r} is in a bucket: a run keeps its clips on the disk of its machine; name a folder"
-            )
+            raise ValueError("it is in a bucket, and a run keeps its clips on the disk of its machine: name a folder")
         return data_dir
 
     @model_validator(mode="after")

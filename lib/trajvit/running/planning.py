@@ -18,6 +18,7 @@ from trajvit.running.places import NOTEBOOKS, RUNS, bucket_place, from_root, is_
 from trajvit.running.renting import DISK_GB
 from trajvit.running.stations import check_data, chosen_checkpoint
 from trajvit.settings import InputError
+from trajvit.training.devices import pick_device
 
 RENTED = "c7i.large"  # 2 cores, as those that the rates were measured on
 
@@ -50,8 +51,14 @@ class Plan:
         return self.place.rpartition("/")[2] or self.run_dir.name
 
     def manifest(self) -> Manifest:
-        """The run's manifest as it begins or goes on: what was done stays so, and what was not asked for stays as it was."""
+        """The run's manifest as it begins or goes on: what was done stays so, and what was not asked for stays as it was.
+
+        Whoever asks holds the run's folder, so that what is said to be running there has been killed.
+        """
         states = [station.state for station in self.stations]
+        for told in (self.earlier, *self.earlier.notebooks) if self.earlier else ():
+            if told.state == "running":
+                told.state = "interrupted"
         if self.earlier and all(state.state == "done" for state in states):
             return self.earlier
         manifest = Manifest(self.run_id, self.parameters_file, self.parameters.seed, states)
@@ -62,6 +69,10 @@ class Plan:
             manifest.started, manifest.curve = self.earlier.started, self.earlier.curve
             manifest.seconds = self.earlier.seconds
         return manifest
+
+    def check_here(self) -> None:
+        """Raise `InputError` where this machine lacks the device that is asked for."""
+        pick_device(self.parameters.device)
 
     def lines(self) -> Iterator[str]:
         """The plan for people."""
@@ -96,8 +107,8 @@ def make_plan(parameters_file: str, changes: list[str], only: list[str], out: st
     parameters = Parameters(**parameters.model_dump() | {"run_dir": from_root(run_dir)})
     if any(path.name.startswith("03") for path in paths):
         parameters.check_ladder()
-    check_data(parameters)
     chosen_checkpoint(parameters)
+    check_data(parameters)
     kept = open_folder(f"{place}/{RESULTS}" if place else run_dir)
     earlier = read_manifest(kept)
     _refuse_another_run(kept, parameters)
@@ -112,7 +123,7 @@ def make_plan(parameters_file: str, changes: list[str], only: list[str], out: st
 
 
 def source_of(notebook: Path) -> str:
-    """What a notebook's source is told by."""
+    """The sha256 of a notebook's file: where it is another one, the notebook has to run again."""
     return hashlib.sha256(notebook.read_bytes()).hexdigest()
 
 

@@ -40,10 +40,12 @@ def run(parameters_file: str, changes: list[str], only: list[str], out: str | No
 
     Everything is checked before the first notebook starts; raises `InputError`. The run's folder is `out`, which may be
     `s3://bucket/prefix`, or one named after the file and its parameters, so that the same command continues its own run at
-    the first notebook that is not done. 0 done, 1 failed, 3 a gate said NO-GO, 75 interrupted. With `prepare_only` the
+    the first notebook that is not done. 0 done, 1 failed, 2 a notebook refused its parameters, 3 a gate said NO-GO,
+    75 interrupted. With `prepare_only` the
     notebooks are written with their parameters and not run.
     """
     plan, code = make_plan(parameters_file, changes, only, out), INTERRUPTED
+    plan.check_here()
     with (
         suppress(Unfinished, Interrupted),
         held(plan.place, plan.run_dir, len(plan.stations), lambda: stand(plan.run_dir)[::2], say),
@@ -105,15 +107,16 @@ def _run(plan: Plan, say: Say) -> int:
 
 
 def _papermill(station: Station, plan: Plan, prepare_only: bool = False) -> None:
-    """Have a notebook executed into the run's folder.
+    """Have a notebook executed into the run's folder, and what it wrote there on the disk.
 
     The kernel is spoken to through socket files in a folder of our own, instead of TCP ports that any local user could read.
     """
     values = plan.parameters.model_dump(mode="json")
+    executed = plan.run_dir / station.path.name
     with TemporaryDirectory(prefix="trajvit-") as sockets:
         papermill.execute_notebook(
             str(station.path),
-            str(plan.run_dir / station.path.name),
+            str(executed),
             {name: values[name] for name in station.names},
             prepare_only=prepare_only,
             kernel_name="python3",
@@ -123,6 +126,7 @@ def _papermill(station: Station, plan: Plan, prepare_only: bool = False) -> None
             stdout_file=sys.stdout,
             config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
         )
+    write_atomic(executed, executed.read_bytes())  # papermill's own may still be lost after the manifest says that it is done
 
 
 def _execute(station: Station, plan: Plan) -> int:

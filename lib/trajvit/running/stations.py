@@ -35,6 +35,7 @@ from trajvit.running.launching import train_in_processes
 from trajvit.running.parameters import PUBLISHED, Parameters
 from trajvit.running.places import is_bucket, place
 from trajvit.settings import InputError
+from trajvit.training.devices import pick_device
 from trajvit.training.recipe import Recipe, Trained, train
 from trajvit.worlds.config import WorldConfig
 from trajvit.worlds.streams import SPLITS
@@ -127,7 +128,8 @@ def evaluated(parameters: Parameters, on_progress: Listener = silent) -> tuple[s
     dataset = make_data(learnt_from(parameters, name), "train", on_progress)
     if not name:
         return name, train_magvit(parameters, dataset, on_progress=on_progress).model, parameters.recipe(), dataset
-    return name, MAGVIT.from_pretrained(home(name)), Recipe(**_recipe_told(name)), dataset
+    model = MAGVIT.from_pretrained(home(name)).to(pick_device(parameters.device))
+    return name, model, Recipe(**_recipe_told(name)), dataset
 
 
 def learnt_from(parameters: Parameters, name: str) -> Parameters:
@@ -136,7 +138,8 @@ def learnt_from(parameters: Parameters, name: str) -> Parameters:
     known = "seed" in clips and clips["variety"] == parameters.variety
     if not known or (clips["seed"], clips["samples"]) == (parameters.seed, parameters.samples):
         return parameters
-    return parameters.model_copy(update=clips | {"data_dir": _evaluation_data(clips)})
+    own = parameters.model_copy(update=clips)
+    return own.model_copy(update={"data_dir": evaluation_data(own)})
 
 
 def chosen_checkpoint(parameters: Parameters) -> str:
@@ -154,8 +157,7 @@ def described(checkpoint: str) -> list[str]:
     """The `name=value` changes of parameters with which a checkpoint was trained and its own kind of clips is made: its
     `training.json` says which, or, where there is none, its config the format alone. Raises `InputError` for what is no
     checkpoint."""
-    clips = _training_clips(checkpoint)
-    changes = _recipe_told(checkpoint) | {"checkpoint": checkpoint} | clips | {"data_dir": _evaluation_data(clips)}
+    changes = _recipe_told(checkpoint) | {"checkpoint": checkpoint} | _training_clips(checkpoint)
     return [f"{name}={json.dumps(value)}" for name, value in changes.items()]
 
 
@@ -202,9 +204,11 @@ def _training(checkpoint: str) -> dict:
     return told
 
 
-def _evaluation_data(clips: dict[str, str | int]) -> str:
-    """Where the clips of an evaluation are kept."""
-    return f"data/evaluation/{'-'.join(map(str, clips.values()))}"
+def evaluation_data(parameters: Parameters) -> str:
+    """Where the clips of an evaluation are kept unless it is told: those of other parameters are kept elsewhere."""
+    shape = "x".join(map(str, parameters.world().shape))
+    told = (shape, parameters.variety, parameters.seed, parameters.samples, parameters.eval_samples)
+    return f"data/evaluation/{'-'.join(map(str, told))}"
 
 
 def independent_judge(parameters: Parameters, dataset: Dataset, on_progress: Listener = silent) -> VideoClassifier:

@@ -35,9 +35,19 @@ def launched(*arguments: object) -> tuple[int, str]:
     return ended.returncode, ended.stdout
 
 
+def newest(root: Path, stage: str) -> dict:
+    file = sorted((root / stage / "checkpoints").iterdir())[-1]
+    return torch.load(io.BytesIO(file.read_bytes().partition(b"\n")[2]), weights_only=True)
+
+
 def curves(root: Path, stage: str) -> dict[str, list[float]]:
-    newest = sorted((root / stage / "checkpoints").iterdir())[-1]
-    return torch.load(io.BytesIO(newest.read_bytes().partition(b"\n")[2]), weights_only=True)["history"]
+    return newest(root, stage)["history"]
+
+
+def remembered(root: Path) -> list[float]:
+    """What LeCam's restraint remembers of the discriminator's logits."""
+    told = newest(root, "tokenizer")["players"][1]["objective"]
+    return [float(told[f"model.restraint.{kind}"]) for kind in ("real", "fake")]
 
 
 def assert_alike(some: dict[str, list[float]], others: dict[str, list[float]], tolerance: float) -> None:
@@ -55,7 +65,7 @@ def small(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("shard", [False, True], ids=["whole", "sharded"])
 def test_two_processes_interrupted_and_continued_learn_as_one_does(shard, tmp_path, monkeypatch):
-    changes = small(tmp_path)
+    changes = small(tmp_path) + ([] if shard else ["gan_weight=0.1", "gan_restraint=lecam"])
     two, one = tmp_path / "two", tmp_path / "one"
     command = ("train", SMOKE, "--out", two, *(part for change in (*changes, f"shard={shard}") for part in ("--set", change)))
     code, out = launched(*command)
@@ -72,6 +82,7 @@ def test_two_processes_interrupted_and_continued_learn_as_one_does(shard, tmp_pa
     settings = read_parameters(SMOKE, changes)
     train_magvit(settings, make_data(settings, "train"), one)
     assert_alike(curves(two, "tokenizer"), curves(one, "tokenizer"), 1e-3)
+    assert shard or remembered(two) == pytest.approx(remembered(one), rel=1e-3)
     # A code that rounding has put to its other side weighs more than all other differences: on the same tokens.
     for stage in ("tokenizer", "transformer"):
         shutil.rmtree(one / stage)

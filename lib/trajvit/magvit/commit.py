@@ -45,7 +45,7 @@ def masked_share(progress: float | Tensor, length: int, schedule: Schedule = "co
 
 @dataclass(frozen=True)
 class Masked:
-    """A training input and which part of the loss each of its positions belongs to, if any."""
+    """A training input and which part of the loss each of its positions belongs to."""
 
     tokens: Sequence  # the mask token's number where masked and no interior condition token stands in
     refine: Bool[Tensor, "B L"]
@@ -54,48 +54,34 @@ class Masked:
 
 
 def masked_positions(
-    draws: Float[Tensor, "B L1"],
-    whole: Bool[Tensor, " B"],
-    from_the_end: Bool[Tensor, " B"],
-    beginning: Bool[Tensor, " B"],
-    per_slice: int,
-) -> tuple[Bool[Tensor, "B L"], Bool[Tensor, "B L"]]:
-    """Which positions of each sample are masked, and which are learnt from, in grids of time slices of `per_slice` positions.
+    draws: Float[Tensor, "B L1"], whole: Bool[Tensor, " B"], from_the_end: Bool[Tensor, " B"], per_slice: int
+) -> Bool[Tensor, "B L"]:
+    """Which positions of each sample are masked, in grids of time slices of `per_slice` positions.
 
-    Four kinds of samples, of which the first wins where a sample is said to be of two. `whole`: every position, as when decoding
-    begins. `beginning`: all slices but the first, and a random part of the first, of each size as often; this slice alone
-    is learnt from, since none after it is decoded before it. `from_the_end`: all slices after some slice, and a random
-    part of that one, which is what decoding by slices meets; the share s that is masked has the density 3/2 s^(1/2), since the
-    first slices, which leave most open, decide most. Others: random positions, as many as the cosine schedule leaves after a
-    random share of the decoding (the paper's). `draws` are uniform random numbers: one for each sample's share and one
+    Samples in `whole`: every position, as when decoding begins. Others `from_the_end`: all slices after some slice, and a random
+    part of that one, which is what decoding by slices meets; the share s that is masked has the density 3/2 s^(1/2), since
+    the first slices, which leave most open, decide most. Others: random positions, as many as the cosine schedule leaves after
+    a random share of the decoding (the paper's). `draws` are uniform random numbers: one for each sample's share and one
     for each of its positions.
     """
     length = draws.shape[1] - 1
     share = torch.where(from_the_end[:, None], (1 - draws[:, :1]) ** (2 / 3), masked_share(draws[:, :1], length))
-    share = torch.where(beginning[:, None], 1 - draws[:, :1] * per_slice / length, share)
     count = (share * length).ceil().clamp(min=1).long()  # (B, 1)
-    slice_number = torch.arange(length) // per_slice
-    later = slice_number * (from_the_end | beginning)[:, None]  # (B, L)
-    order = (draws[:, 1:] - later).argsort(1).argsort(1)
-    return (order < count) | whole[:, None], (slice_number == 0) | ~beginning[:, None] | whole[:, None]
+    later = torch.arange(length) // per_slice * from_the_end[:, None]  # (B, L)
+    return ((draws[:, 1:] - later).argsort(1).argsort(1) < count) | whole[:, None]
 
 
 def commit_mask(
-    tokens: Sequence,
-    condition: Sequence,
-    interior: Bool[Tensor, "B L"],
-    mask_token: int,
-    masked: Bool[Tensor, "B L"],
-    learnt: Bool[Tensor, "B L"],
+    tokens: Sequence, condition: Sequence, interior: Bool[Tensor, "B L"], mask_token: int, masked: Bool[Tensor, "B L"]
 ) -> Masked:
     """The multivariate conditional mask of Eq. 5.
 
     A masked position holds the interior condition token if there is one and the mask token if not; an unmasked one
-    holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6), as far as they are `learnt`.
+    holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6).
     """
     return Masked(
         tokens=torch.where(masked, torch.where(interior, condition, mask_token), tokens),
-        refine=masked & interior & learnt,
-        mask=masked & ~interior & learnt,
-        reconstruct=~masked & learnt,
+        refine=masked & interior,
+        mask=masked & ~interior,
+        reconstruct=~masked,
     )

@@ -28,9 +28,6 @@ LABEL_DROPOUT = 0.1
 WHOLLY_MASKED = 0.7
 # Share of the others that are masked from the end, as generation and futures are decoded, slice by slice.
 FROM_THE_END = 0.7
-# Share of the samples that show nothing that are masked at their beginning: how a clip begins is all that has to be drawn from
-# the class alone, and most of what is drawn wrongly (docs/tried.md).
-BEGINNINGS = 0.6
 CHUNK = 128
 COMMIT_PARTS = ("refine", "mask", "reconstruct")
 
@@ -170,7 +167,6 @@ def masks_told() -> dict[str, float | dict[str, float]]:
     return {
         "wholly_masked": WHOLLY_MASKED,
         "from_the_end": FROM_THE_END,
-        "beginnings": BEGINNINGS,
         "label_dropout": LABEL_DROPOUT,
         "label_smoothing": LABEL_SMOOTHING,
         "tasks": {task.name: task.share for task in TASKS},
@@ -238,9 +234,8 @@ class MaskedModelling(nn.Module):
         inside, condition = self.interior[task], self._conditions(drawn, rows, tokens)
         whole = self.shown[drawn] & (mine(torch.rand(everyone)) < WHOLLY_MASKED)
         draws, from_the_end = mine(torch.rand(everyone, 1 + tokens.shape[1])), mine(torch.rand(everyone)) < FROM_THE_END
-        beginning = ~self.shown[drawn] & (mine(torch.rand(everyone)) < BEGINNINGS)
-        positions = masked_positions(draws, whole, from_the_end, beginning, config.grid[1] * config.grid[2])
-        masked = commit_mask(tokens, condition, inside, config.mask_token, *(sent(one, device) for one in positions))
+        positions = sent(masked_positions(draws, whole, from_the_end, config.grid[1] * config.grid[2]), device)
+        masked = commit_mask(tokens, condition, inside, config.mask_token, positions)
         unknown = ~self.label_given[task]
         kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)
         features, class_logits = self.model(masked.tokens, task, self._label_input(task, label, kept))

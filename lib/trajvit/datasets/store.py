@@ -6,8 +6,8 @@
     PROGRESS.json .txt .gif        how far the generator is, and its newest clip
     _lock/ _tmp/ _progress/        who is writing, files in the making, how far each of several machines is
 
-A shard without its record does not exist: zarr itself would read it as zeros, as it would a file that is gone. The files of arrays hold nothing that
-varies from run to run.
+A shard without its record does not exist: zarr itself would read it as zeros, as it would a file that is gone. The
+files of arrays hold nothing that varies from run to run.
 """
 
 import hashlib

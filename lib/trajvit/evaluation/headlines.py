@@ -48,8 +48,8 @@ class Headline:
         return "ahead of all" if ahead else f"no better than {name.replace('_', ' ')}"
 
     def _reaches(self, limit: float) -> bool:
-        """Whether the figure or the better end of its interval is as good as the limit; an error may be a
-        tenth above it. What is better the more of it there is has no such slack: of 100 %, 91 are far from all."""
+        """Whether the figure or the better end of its interval is as good as the limit; an error may be a tenth above
+        it. What is better the more of it there is has no such slack: of 100 %, 91 are far from all."""
         low, high = self.metric.ci95 or (self.metric.value, self.metric.value)
         return high >= limit if self.metric.more_is_better else low <= limit * AT_LIMIT
 

@@ -54,21 +54,26 @@ class Masked:
 
 
 def masked_positions(
-    draws: Float[Tensor, "B L1"], whole: Bool[Tensor, " B"], from_the_end: Bool[Tensor, " B"], per_slice: int
+    draws: Float[Tensor, "B L1"],
+    whole: Bool[Tensor, " B"],
+    from_the_end: Bool[Tensor, " B"],
+    per_slice: int,
+    device: torch.device | str,
 ) -> Bool[Tensor, "B L"]:
-    """Which positions of each sample are masked, in grids of time slices of `per_slice` positions.
+    """Which positions of each sample are masked, in grids of time slices of `per_slice` positions; on `device`, where they are sorted.
 
     Samples in `whole`: every position, as when decoding begins. Others `from_the_end`: all slices after some slice, and a random
     part of that one, which is what decoding by slices meets; the share s that is masked has the density 3/2 s^(1/2), since
     the first slices, which leave most open, decide most. Others: random positions, as many as the cosine schedule leaves after
     a random share of the decoding (the paper's). `draws` are uniform random numbers: one for each sample's share and one
-    for each of its positions.
+    for each of its positions. What is given is on the CPU.
     """
     length = draws.shape[1] - 1
     share = torch.where(from_the_end[:, None], (1 - draws[:, :1]) ** (2 / 3), masked_share(draws[:, :1], length))
     count = (share * length).ceil().clamp(min=1).long()  # (B, 1)
     later = torch.arange(length) // per_slice * from_the_end[:, None]  # (B, L)
-    return ((draws[:, 1:] - later).argsort(1).argsort(1) < count) | whole[:, None]
+    drawn, count, whole = (given.to(device, non_blocking=True) for given in (draws[:, 1:] - later, count, whole[:, None]))
+    return (drawn.argsort(1).argsort(1) < count) | whole
 
 
 def commit_mask(

@@ -185,6 +185,7 @@ def run_command(
     from trajvit.running.planning import make_plan
     from trajvit.running.runner import run
     from trajvit.running.sweeps import make_sweep, run_sweep
+    from trajvit.training.devices import check_device
 
     if axes and prepare_only:
         raise InputError("--prepare-only is for one run: leave --sweep out")
@@ -194,7 +195,7 @@ def run_command(
         if not dry_run:
             return run_sweep(plan, jobs, tell, Lines())
         if not axes:
-            plan.check_here()
+            check_device(plan.parameters.device)
         for line in plan.lines():
             print(line)
         print("dry run: everything is in place, nothing was run or written")

@@ -18,7 +18,6 @@ from trajvit.running.places import NOTEBOOKS, RUNS, bucket_place, from_root, is_
 from trajvit.running.renting import DISK_GB
 from trajvit.running.stations import check_data, chosen_checkpoint
 from trajvit.settings import InputError
-from trajvit.training.devices import pick_device
 
 RENTED = "c7i.large"  # 2 cores, as those that the rates were measured on
 
@@ -69,10 +68,6 @@ class Plan:
             manifest.started, manifest.curve = self.earlier.started, self.earlier.curve
             manifest.seconds = self.earlier.seconds
         return manifest
-
-    def check_here(self) -> None:
-        """Raise `InputError` where this machine lacks the device that is asked for."""
-        pick_device(self.parameters.device)
 
     def lines(self) -> Iterator[str]:
         """The plan for people."""

@@ -10,16 +10,22 @@ from trajvit.training import processes
 Choice = Literal["auto", "cpu", "cuda", "mps"]
 
 
-def pick_device(choice: Choice) -> torch.device:
-    """The device of this process: the one that was chosen, or by default a GPU where there is one.
-
-    Raises `InputError` for one that is not there, and for more processes on a machine than it has GPUs.
-    """
+def check_device(choice: Choice) -> list[str]:
+    """The kinds of GPU that this machine has, of which none is touched. Raises `InputError` for a choice that is not there."""
     there = [name for name, has in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if has]
     if choice not in ("auto", "cpu", *there):
         raise InputError(
             f"device = {choice!r} is not there; this machine has {', '.join([*there, 'cpu'])}: use one of them, or auto"
         )
+    return there
+
+
+def pick_device(choice: Choice) -> torch.device:
+    """The device of this process: the one that was chosen, or by default a GPU where there is one.
+
+    Raises `InputError` for one that is not there, and for more processes on a machine than it has GPUs.
+    """
+    there = check_device(choice)
     # Processes can share a Mac's CPU, but not its GPU.
     usable = [name for name in there if name == "cuda" or processes.count() == 1]
     name = choice if choice != "auto" else [*usable, "cpu"][0]

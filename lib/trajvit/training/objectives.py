@@ -234,7 +234,7 @@ class MaskedModelling(nn.Module):
         inside, condition = self.interior[task], self._conditions(drawn, rows, tokens)
         whole = self.shown[drawn] & (mine(torch.rand(everyone)) < WHOLLY_MASKED)
         draws, from_the_end = mine(torch.rand(everyone, 1 + tokens.shape[1])), mine(torch.rand(everyone)) < FROM_THE_END
-        positions = sent(masked_positions(draws, whole, from_the_end, config.grid[1] * config.grid[2]), device)
+        positions = masked_positions(draws, whole, from_the_end, config.grid[1] * config.grid[2], device)
         masked = commit_mask(tokens, condition, inside, config.mask_token, positions)
         unknown = ~self.label_given[task]
         kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)

@@ -50,7 +50,8 @@ def number_here() -> int:
 def mine(whole: Tensor) -> Tensor:
     """This process's share of what all hold for a whole batch, (B, ...) -> (B / processes, ...).
 
-    What is drawn at random is drawn for the whole batch, everywhere alike, so that shares are as they would be in one process; but dropout's masks are alike in all of them.
+    What is drawn at random is drawn for the whole batch, everywhere alike, so that shares are as they would be in one process;
+    but dropout's masks are alike in all of them.
     """
     return whole if count() == 1 else whole.chunk(count())[number()]
 

@@ -51,6 +51,9 @@ class Fake(MAGVIT):
     def complete(self, video, task, labels=None, seed=0, decoding=None):
         return self.shown(len(video))
 
+    def generate(self, labels, seed=0, decoding=None):
+        return self.shown(len(labels))
+
 
 class Copyist(Fake):
     """Shows clips of the training set, in order: of the family that was asked for, where one was."""

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import trajvit
@@ -23,6 +25,15 @@ from trajvit.reporting.tables import ablations_table
 from trajvit.settings import InputError
 
 TINY = Budget(tokenizer_steps=2, transformer_steps=2, tokenizer_batch=4, transformer_batch=4, judge_steps=2, generated=4, seeds=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def briefly_inflated():
+    """The image tokenizer takes two steps of its 150."""
+    with pytest.MonkeyPatch.context() as patched:
+        brief = (*TOKENIZERS[:-1], replace(TOKENIZERS[-1], recipe={"image_steps": 2}))
+        patched.setattr("trajvit.evaluation.ablations.TOKENIZERS", brief)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -76,9 +76,21 @@ def upload(place: str, repository: Path, parameters: str = "{}") -> None:
     Bucket(place).write("parameters.yaml", parameters.encode())
 
 
-def test_a_run_whose_spot_machine_is_taken_away_is_finished_by_another(launch, bucket, boot, metadata, repository):
-    """From `ec2 launch` to the reports, at smoke size."""
-    assert launch("--spot", "--yes", params=str(NOTEBOOKS / "params" / "smoke.yaml"))[0] == 0
+TINY = """samples: 32
+eval_samples: 16
+data_dir: data/tiny
+ladder: [32]
+generated: 8
+futures: 4
+pixel_steps: 0
+autoregressive_steps: 0
+"""
+
+
+def test_a_run_whose_spot_machine_is_taken_away_is_finished_by_another(launch, bucket, boot, metadata, repository, tmp_path):
+    """From `ec2 launch` to the reports of all notebooks."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    assert launch("--spot", "--yes", params=str(tmp_path / "tiny.yaml"))[0] == 0
     (rented,) = machines()
     place = tags(rented)["trajvit:place"]
     run = place.rpartition("/")[2]

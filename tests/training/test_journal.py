@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trajvit.datasets.loading import batch_rows
 from trajvit.datasets.progress import Progress
+from trajvit.magvit.decoding import SAMPLING
+from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.quantizers import KINDS, FSQConfig
 from trajvit.reporting.live import Gauge
 from trajvit.training.health import ailments
@@ -26,6 +29,10 @@ def data(tmp_path_factory):
 def looked_at_often(monkeypatch):
     monkeypatch.setattr("trajvit.training.loop.LOG_EVERY", 2)
     monkeypatch.setattr("trajvit.training.journal.LOOKING_SHARE", 1e9)
+    once = partial(
+        MAGVIT.generate, decoding=SAMPLING.model_copy(update={"tries": 1})
+    )  # an untrained one would draw all its tries
+    monkeypatch.setattr("trajvit.training.looks.MAGVIT.generate", lambda model, labels: once(model, labels))
 
 
 def weights(root):
@@ -82,7 +89,7 @@ def test_a_training_that_ends_in_black_is_named_in_the_record_the_widget_and_onc
     monkeypatch.setattr("trajvit.training.objectives.reconstruction_loss", lambda output, *_: output.square().mean())
     # After so few steps black takes too many codes of finer digits to be called a collapse.
     monkeypatch.setitem(KINDS, "fsq", lambda: FSQConfig(levels=(16, 16, 16)))
-    recipe = Recipe(**TINY | {"tokenizer_steps": 80, "transformer_steps": 1}, learning_rate=0.04, tokenizer_light=0.0)
+    recipe = Recipe(**TINY | {"tokenizer_steps": 30, "transformer_steps": 1}, learning_rate=0.04, tokenizer_light=0.0)
     with pytest.warns(UserWarning, match="blank output") as warned:
         train(recipe, data, tmp_path)
     assert sum("blank output" in str(one.message) for one in warned) == 1

@@ -110,7 +110,7 @@ def test_the_shares_of_all_processes_are_the_batch(monkeypatch):
 
 def test_a_notebook_starts_two_processes_and_follows_them(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    steps = 300  # more than are taken before the processes hear that they are to stop
+    steps = 120  # more than are taken before the processes hear that they are to stop
     settings = read_parameters(SMOKE, [*small(tmp_path), f"tokenizer_steps={steps}", "processes=2"])
     data, out, told = make_data(settings, "train"), tmp_path / "magvit", []
 

@@ -68,6 +68,8 @@ def test_computed_estimates_grow_with_the_work(tmp_path):
         return estimate("02_validate_magvit", Parameters(**values), tmp_path).seconds
 
     assert seconds() < seconds(transformer_steps=1000) < seconds(transformer_steps=1000, size="small")
+    classic = seconds(tokenizer_steps=1000, format="classic")
+    assert 3 < classic / seconds(tokenizer_steps=1000, format="classic", patch=[2, 8, 8]) < 4.5, "a patch is one position"
     of_ladder = Parameters(samples=32, ladder=[16, 32], transformer_steps=5000)  # the top rung is notebook 02's training
     assert estimate("03_scale_up", of_ladder, tmp_path).seconds > 0.9 * seconds(transformer_steps=5000)
     assert estimate("03_scale_up", of_ladder, tmp_path, ["02_validate_magvit"]).seconds < 0.5 * seconds(transformer_steps=5000)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from statistics import median
 
@@ -10,6 +11,7 @@ import yaml
 from trajvit.datasets.folders import Disk
 from trajvit.evaluation.futures import SAMPLES
 from trajvit.magvit.ensemble import MOVES
+from trajvit.magvit.tokenizer import SIZES
 from trajvit.running.ladder import ladder_plans, rung_folder
 from trajvit.running.manifest import Manifest, read_manifest
 from trajvit.running.parameters import KEPT, Parameters
@@ -121,14 +123,13 @@ def _computed(notebook: str, p: Parameters, of: Collection[str]) -> float:
 
 def _sizes(p: Parameters) -> tuple[float, float]:
     """How many times the work of a `compact` clip in a `nano` tokenizer and transformer this one's is."""
-    (tokenizer, transformer), (small, little) = p.recipe().models(p.world()), Parameters().recipe().models(Parameters().world())
-    voxels = _product(p.world().shape[:3]) / _product(Parameters().world().shape[:3])
-    channels = (tokenizer.base_channels / small.base_channels) ** 2
-    weights = transformer.layers * transformer.width**2 / (little.layers * little.width**2)
-    per_voxel, per_token = SMALL if p.size == "small" else (channels, weights)
-    return voxels * per_voxel, transformer.length / little.length * per_token
-
-
-def _product(sizes: tuple[int, ...]) -> float:
-    frames, height, width = sizes
-    return float(frames * height * width)
+    (tokenizer, transformer), (nano, little) = p.recipe().models(p.world()), Parameters().recipe().models(Parameters().world())
+    if p.size == "small":
+        per_position, per_token = SMALL
+        usual = SIZES["small"]["patch"]
+    else:
+        per_position = (tokenizer.base_channels / nano.base_channels) ** 2
+        per_token = transformer.layers * transformer.width**2 / (little.layers * little.width**2)
+        usual = nano.patch
+    positions = prod(tokenizer.clip) / prod(tokenizer.patch) / (prod(nano.clip) / prod(usual))
+    return positions * per_position, transformer.length / little.length * per_token

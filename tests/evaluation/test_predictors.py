@@ -108,7 +108,7 @@ def test_the_same_tokens_are_generated_one_after_the_other(data, tmp_path):
     torch.manual_seed(0)
     magvit = MAGVIT(Tokenizer(tokenizer), MaskedTransformer(transformer), NAMES)
     config = AutoregressiveConfig(steps=4, batch_size=8)
-    generator = train_autoregressive(config, magvit, data, tmp_path)
+    generator = train_autoregressive(config, Recipe(), magvit, data, tmp_path)
     labels = np.arange(6) % len(NAMES)
     frames = generator.generate(labels, seed=3)
     assert frames.shape == (6, 8, 32, 32, 1) and frames.dtype == np.uint8
@@ -118,7 +118,7 @@ def test_the_same_tokens_are_generated_one_after_the_other(data, tmp_path):
         generator.generate(np.array([4]))
     other = MAGVIT(Tokenizer(tokenizer), MaskedTransformer(transformer), NAMES)
     with pytest.raises(InputError, match=r"belongs to another training \(tokens"):
-        train_autoregressive(config, other, data, tmp_path)
+        train_autoregressive(config, Recipe(), other, data, tmp_path)
 
 
 def test_two_judges_are_independent_and_their_features_tell_real_clips_from_wrong_ones(data, tmp_path):

@@ -88,3 +88,11 @@ def test_every_size_fits_both_formats(size):
 def test_impossible_shapes_are_refused(parameters, says):
     with pytest.raises(InputError, match=says):
         TokenizerConfig(**parameters)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"), [({"base_channels": 56}, "use a multiple of 16"), ({"kernel": (3, 4, 4)}, "odd numbers")]
+)
+def test_what_no_layer_could_compute_is_refused_at_once(given, why):
+    with pytest.raises(InputError, match=why):
+        TokenizerConfig(**given)

@@ -124,3 +124,15 @@ def test_a_method_does_not_differ_from_itself():
     assert paired_difference(values, values) == (0, 0)
     with pytest.raises(InputError, match="on the same clips"):
         paired_difference(values, values[1:])
+
+
+def test_few_clips_do_not_tell_two_shares_apart():
+    all_right, four_wrong = np.ones(1000), (np.arange(1000) >= 4).astype(float)
+    low, high = paired_difference(all_right, four_wrong)
+    assert low < 0 < 0.004 < high < 0.02, "McNemar's exact test: p = 0.125"
+    assert paired_difference(all_right, (np.arange(1000) >= 9).astype(float))[0] > 0
+    assert paired_difference(all_right, all_right)[1] > 0, "that neither erred once proves nothing"
+    rng = np.random.default_rng(0)
+    first, second = (rng.random((300, 200, 2)) < (0.9, 0.85)).astype(float).transpose(2, 0, 1)
+    hits = [low <= 0.05 <= high for low, high in map(paired_difference, first, second)]
+    assert 0.91 <= np.mean(hits) <= 0.99

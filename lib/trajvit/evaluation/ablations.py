@@ -26,11 +26,13 @@ from trajvit.magvit.tokenizer import Tokenizer
 from trajvit.magvit.transformer import MaskedTransformer
 from trajvit.metrics.intervals import seeds_ci95
 from trajvit.settings import InputError, Settings
+from trajvit.training.objectives import masks_told
 from trajvit.training.recipe import Recipe, train_tokenizer, train_transformer
 from trajvit.worlds.families import NAMES
 from trajvit.worlds.film import Clips
 
 FORMAT, FORMAT_VERSION = "trajvit.ablations", 1
+SCORES_VERSION = 2  # of how a model is scored: scores that are kept of another are made anew
 
 
 class Budget(Settings):
@@ -150,7 +152,8 @@ class Laboratory:
     ) -> dict[str, float]:
         """A variation's scores, kept in its folder with what they were made on."""
         path = self._folder(seed, variation) / "scores.json"
-        made_on = {"budget": self.budget.model_dump(mode="json"), "data": self._data(), "clips": len(self.held_out.label)} | more
+        made_on = {"budget": self.budget.model_dump(mode="json"), "data": self._data(), "clips": len(self.held_out.label)}
+        made_on |= {"masks": masks_told(), "scores_version": SCORES_VERSION} | more
         if path.exists() and (kept := json.loads(path.read_text()))["made_on"] == made_on:
             return kept["scores"]
         scores = score()

@@ -18,6 +18,7 @@ from trajvit.magvit.tokenizer import Tokenizer
 from trajvit.settings import InputError, Settings
 from trajvit.training.loop import FitConfig, fit
 from trajvit.training.objectives import NextToken
+from trajvit.training.recipe import Recipe
 
 CHUNK = 64
 
@@ -55,22 +56,25 @@ class AutoregressiveGenerator:
 
 def train_autoregressive(
     config: AutoregressiveConfig,
+    recipe: Recipe,
     magvit: MAGVIT,
     dataset: Dataset,
     out: str | Path,
     on_progress: Listener = silent,
 ) -> AutoregressiveGenerator:
-    """Train on `dataset`, in the tokens of `magvit` and in the size of its transformer.
+    """Train on `dataset`, in the tokens of `magvit` and in the size of its transformer, and on the clips that it learnt by `recipe`
+    to generate from: those of `dataset` and, where it learnt from such, their mirror images. Each clip is drawn once.
 
     A finished training in `out` is loaded, not repeated; its folder belongs to one MAGVIT.
     """
-    clips, transformer = load_clips(dataset), magvit.config.transformer
+    clips = recipe.model_copy(update={"shifts": 0}).learnt(load_clips(dataset))
+    transformer = magvit.config.transformer
     torch.manual_seed(config.seed)
     objective = NextToken(AutoregressiveTransformer(transformer), magvit.tokenizer, clips)
     settings = FitConfig(steps=config.steps, batch_size=config.batch_size, learning_rate=config.learning_rate, seed=config.seed)
     # Two tokenizers of one config differ in their tokens.
     identity = {
-        "data": dataset.origin(len(clips)),
+        "data": dataset.origin(dataset.config.samples),
         "transformer": transformer.model_dump(mode="json"),
         "tokens": sha256(objective.tokens.cpu().numpy().tobytes()).hexdigest(),
     }

@@ -76,8 +76,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate `model` on held-out `clips`, in the order in which they were filmed.
 
-    `generated` clips are made for generation; of the first `futures` clips the future is drawn ten times. A model that
-    makes clips that are no videos, such as blank ones or NaN, is scored like any other.
+    `generated` clips are made for generation; of the first `futures` clips the future is drawn ten times. A model whose clips
+    are blank or noise is scored like any other.
     """
     median = None if beside.known is None else beside.known.median
     clip = model.config.tokenizer.clip

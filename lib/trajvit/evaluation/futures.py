@@ -41,7 +41,7 @@ def score_futures(model: MAGVIT, clips: Clips, count: int, known: Oracle | None 
     def centres_ahead(made: Video) -> Float[np.ndarray, "N A 2"]:
         return ball_centres(to_frames(made))[0][:, given:]
 
-    drawn = [centres_ahead(model.predict(context, seed=seed + k, decoding=DRAWING)) for k in range(SAMPLES)]
+    drawn = [centres_ahead(model.predict(context, seed=seed * SAMPLES + k, decoding=DRAWING)) for k in range(SAMPLES)]
     greedy = centres_ahead(model.predict(context))
     centres = {"magvit": np.stack(drawn, axis=1), "one_answer": np.repeat(greedy[:, None], SAMPLES, axis=1)}
     if known is not None:

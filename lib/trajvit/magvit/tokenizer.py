@@ -25,6 +25,7 @@ Video = Float[Tensor, "B C T H W"]
 Tokens = Int[Tensor, "B t h w"]
 Stride = tuple[int, int, int]
 
+CHANNELS_A_GROUP = 16  # of the norms
 
 SIZES = {
     "nano": {"patch": (2, 4, 4), "base_channels": 64, "multipliers": (1, 2), "downsample": ((1, 2, 2),), "blocks": 1, "kernel": (2, 3, 3)},
@@ -64,6 +65,14 @@ class TokenizerConfig(Settings):
                 f"downsample has {len(self.downsample)} strides for {len(self.multipliers)} levels; "
                 f"it needs {len(self.multipliers) - 1}"
             )
+        if any(taps % 2 == 0 for taps in self.kernel[1:]):
+            raise ValueError(f"kernel = {self.kernel} is even in space: use odd numbers of rows and columns")
+        for channels in (self.base_channels * multiplier for multiplier in self.multipliers):
+            if channels % _groups_of(channels):
+                raise ValueError(
+                    f"base_channels = {self.base_channels} make a level of {channels} channels, which do not divide into "
+                    f"{_groups_of(channels)} groups: use a multiple of {CHANNELS_A_GROUP}"
+                )
         for axis, size, stride in zip(("frames", "height", "width"), self.clip, self.stride, strict=True):
             if size % stride:
                 raise ValueError(
@@ -110,7 +119,11 @@ class PaddedConv3d(nn.Conv3d):
 
 
 def _groups(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(max(1, channels // 16), channels)
+    return nn.GroupNorm(_groups_of(channels), channels)
+
+
+def _groups_of(channels: int) -> int:
+    return max(1, channels // CHANNELS_A_GROUP)
 
 
 class FrameNorm(nn.Module):

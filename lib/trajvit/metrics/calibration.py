@@ -51,15 +51,14 @@ def reliability(probabilities: Float[np.ndarray, "N K"], labels: Int[np.ndarray,
 class Coverage:
     """How often the truth lies in the central regions of a model's S samples.
 
-    `level` (S+1,) are the shares that regions of growing size should cover, `covered` (S+1,) the shares that they do;
-    `ranks` (S+1,) is how often the truth was the first, second, ... most central of the S samples and itself: even for
-    a calibrated model, heavy at the end for one that is too sure. `error` is the mean of |covered - level|, `ci95` its 95 %
-    percentile bootstrap interval over the N predictions; a calibrated model's lies above zero, as its error does.
+    `level` (S+1,) are the shares that regions of growing size should cover, `covered` (S+1,) the shares that they do. `error` is the
+    mean of |covered - level|: above zero for a calibrated model, too, by chance. `ci95` is its 95 % interval, by the basic
+    bootstrap over the N predictions (Davison and Hinkley 1997, section 5.2): resampling adds to the error once more what
+    chance has added to it, so what is drawn is mirrored at the error.
     """
 
     level: Float[np.ndarray, " ranks"]
     covered: Float[np.ndarray, " ranks"]
-    ranks: Int[np.ndarray, " ranks"]
     error: float
     ci95: tuple[float, float]
 
@@ -84,8 +83,9 @@ def sample_coverage(samples: Float[np.ndarray, "N S T D"], truth: Float[np.ndarr
 
     share = held / rank.shape[1]
     covered = share.mean(axis=0).cumsum()
+    error = float(_off(covered[None], level)[0])
     low, high = np.percentile(_off(resampled_means(share.T).cumsum(axis=1), level), [2.5, 97.5])
-    return Coverage(level, covered, held.sum(axis=0), float(_off(covered[None], level)[0]), (float(low), float(high)))
+    return Coverage(level, covered, error, (max(0.0, 2 * error - float(high)), max(error, 2 * error - float(low))))
 
 
 def _off(covered: Float[np.ndarray, "R ranks"], level: Float[np.ndarray, " ranks"]) -> Float[np.ndarray, " R"]:

@@ -131,7 +131,9 @@ def losses(history: dict[str, dict[str, list[float]]]) -> Figure:
         for name, values in scalars.items():
             if name not in ("step", "loss", "gradient_norm", "learning_rate"):
                 axis.plot(scalars["step"], _smooth(values), label=name, linewidth=1.3)
-        axis.set(title=stage, xlabel="step", ylabel="loss", yscale="log")
+        parts = [value for line in axis.lines for value in line.get_ydata()]
+        scale = "log" if min(parts, default=1) > 0 else "symlog"  # an entropy loss falls below zero
+        axis.set(title=stage, xlabel="step", ylabel="loss", yscale=scale)
         axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)  # beside the curves, which fill the axes
     return figure
 
@@ -259,7 +261,9 @@ def ladder(climbed: Ladder) -> Figure:
     compute with 95 % intervals, the law through each, and what is reached by simple answers and at best."""
     rungs = climbed.rungs
     if not rungs:
-        return plt.figure(figsize=(4, 1), label="no rung was climbed")
+        figure = plt.figure(figsize=(4, 1))
+        figure.text(0.5, 0.5, "no rung was climbed", ha="center", va="center")
+        return figure
     samples = sorted({rung.plan.samples for rung in rungs})
     beyond = np.unique(np.geomspace(samples[0], max(plan.samples for plan in climbed.further), 40).astype(int))
     figure, axes = plt.subplots(1, len(rungs[0].metrics), figsize=(4.2 * len(rungs[0].metrics), 3.6))

@@ -145,7 +145,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def _figure(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def gate_table(rows: Sequence[Row]) -> Table:
@@ -214,7 +214,7 @@ def sizes_table(ladder: Ladder) -> Table:
 
 def ablations_table(rows: Sequence[Ablated]) -> Table:
     """One row a variation: each metric's mean over the seeds and, against the recipe that heads its group, the interval of
-    the difference; marked where that interval holds no zero."""
+    the difference; marked where that interval holds no zero. No interval stands where no seed made a difference."""
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
     recipes: dict[str, Ablated] = {}
     cells = []
@@ -227,6 +227,8 @@ def ablations_table(rows: Sequence[Ablated]) -> Table:
 def _compared(row: Ablated, recipe: Ablated, name: str) -> str:
     if name not in row.metrics:
         return ""
+    if min(row.metrics[name]) == max(row.metrics[name]):
+        return _figure(row.mean(name))
     low, high = row.ci95(name) if row is recipe else row.difference_ci95(name, recipe)
     if row is recipe:
         return f"{_figure(row.mean(name))} ({_figure(low)} to {_figure(high)})"

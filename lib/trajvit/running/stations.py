@@ -263,11 +263,11 @@ def _rivals(parameters: Parameters, model: MAGVIT, recipe: Recipe, train: Datase
     if parameters.autoregressive_steps:
         config = AutoregressiveConfig(
             steps=parameters.autoregressive_steps,
-            batch_size=parameters.transformer_batch,
-            learning_rate=parameters.learning_rate,
+            batch_size=recipe.transformer_batch,
+            learning_rate=recipe.learning_rate,
             seed=seed,
         )
-        calls[AFTER] = partial(train_autoregressive, config, model, train, run / AFTER)
+        calls[AFTER] = partial(train_autoregressive, config, recipe, model, train, run / AFTER)
     perceptron = PerceptronConfig(steps=parameters.rival_steps, seed=seed, mirrored=recipe.mirrored)
     return calls | {
         "judge": partial(independent_judge, parameters, train),

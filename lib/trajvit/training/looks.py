@@ -61,8 +61,10 @@ def look_at_tokenizer(val: Clips, clips: TrainingClips, foreground_weight: float
     return look
 
 
-def look_at_transformer(val: Clips, clips: TrainingClips, tokenizer: Tokenizer) -> Callable[[nn.Module], Look]:
-    """Predicts the second half from the first, names the family, and generates a clip of each."""
+def look_at_transformer(
+    val: Clips, clips: TrainingClips, tokenizer: Tokenizer, mirrored: bool = False
+) -> Callable[[nn.Module], Look]:
+    """Predicts the second half from the first, names the family, and generates a clip of each, as the finished model will."""
     learnt = _learnt(clips)
     given = given_frames(val.frames.shape[1])
     task = prediction_from(given)
@@ -77,7 +79,7 @@ def look_at_transformer(val: Clips, clips: TrainingClips, tokenizer: Tokenizer) 
 
     def look(model: nn.Module) -> Look:
         device = next(model.parameters()).device
-        whole = MAGVIT(tokenizer, model.eval(), NAMES)
+        whole = MAGVIT(tokenizer, model.eval(), NAMES, mirrored)
         video, losses = to_video(val.frames).to(device), []
         tokens, own = (tokenizer.encode(clips).flatten(1) for clips in (video, learnt.to(device)))
         work = flops(lambda: losses.append(loss(model, tokens)))

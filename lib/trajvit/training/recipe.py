@@ -270,7 +270,7 @@ def train_transformer(
         {"data": data, "recipe": recipe.of_model(), "masks": masks_told(), "transformer": config.model_dump(mode="json")},
         f"{root}/transformer",
         on_progress,
-        val and look_at_transformer(val, clips, tokenizer),
+        val and look_at_transformer(val, clips, tokenizer, recipe.mirrored),
     )
 
 

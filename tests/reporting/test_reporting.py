@@ -15,7 +15,7 @@ from trajvit.datasets.verification import Verification
 from trajvit.evaluation.costs import Cost
 from trajvit.reporting.animations import moving_clips
 from trajvit.reporting.cards import Cards
-from trajvit.reporting.figures import throughput
+from trajvit.reporting.figures import _apart, throughput
 from trajvit.reporting.html import Section, front_page, notebook_page
 from trajvit.reporting.tables import Table, costs_table, integrity_table
 from trajvit.worlds.config import WorldConfig
@@ -119,3 +119,8 @@ def test_a_page_tells_progress_by_its_newest_line(tmp_path):
     said = re.findall(r"<pre>(.*?)</pre>", page.split("output_stdout")[-1], re.DOTALL)
     assert [line.split(",")[0] for line in said[0].splitlines()] == ["GO: 6 of 6", "train: done", "verify: running"]
     assert page.count('class="output_subarea output_stream') == 1
+
+
+def test_names_of_lines_keep_apart_and_move_as_little_as_they_can():
+    assert _apart([0.0, 1.0, 5.0], 1.0) == [0.0, 1.0, 5.0]
+    assert _apart([0.0, 0.1, 0.2, 5.0], 1.0) == pytest.approx([-0.9, 0.1, 1.1, 5.0])

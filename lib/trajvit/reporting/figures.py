@@ -184,21 +184,32 @@ def error_by_frame(error: dict[str, Float[np.ndarray, " T"]], given: int) -> Fig
 
 
 def _label_ends(axis: plt.Axes, last: float) -> None:
-    """Each line's name beside its end, moved up where it would touch the one below; the axis is logarithmic."""
-    ends = sorted(((np.log10(max(line.get_ydata()[-1], 1e-3)), line) for line in axis.lines), key=lambda end: end[0])
-    place = -np.inf
-    for end, line in ends:
-        place = max(end, place + 0.13)
+    """Each line's name beside its end, moved as little as keeps them apart, with a thin line to it; the axis is logarithmic."""
+    lines = sorted(axis.lines, key=lambda line: line.get_ydata()[-1])
+    ends = [float(np.log10(max(line.get_ydata()[-1], 1e-3))) for line in lines]
+    for line, end, place in zip(lines, ends, _apart(ends, 0.13), strict=True):
         axis.annotate(
             line.get_label(),
             (last, 10**end),
-            (last + 0.15, 10**place),
+            (last + 0.3, 10**place),
             color=line.get_color(),
             fontsize=8,
             va="center",
             annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.5},
         )
-    axis.set_xlim(right=last + 1.3)
+    axis.set_xlim(right=last + 1.4)
+
+
+def _apart(ends: list[float], gap: float) -> list[float]:
+    """Rising `ends`, each moved as little as leaves `gap` between neighbours (isotonic regression, by pooling)."""
+    pools: list[list[float]] = []
+    for number, end in enumerate(ends):
+        pools.append([end - gap * number])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    return [float(np.mean(pool)) + gap * number for number, pool in enumerate(pool for pool in pools for _ in pool)]
 
 
 def accuracy_by_frames(by_frames: dict[str, dict[int, Metric]]) -> Figure:

@@ -131,7 +131,7 @@ def _repeat_border(video: Video, visible: Visible) -> Video:
 
 
 TASKS = (
-    Task("FP", "frame prediction: the second half of the frames from the first", _first_half, _repeat_last_frame, "hidden", 0.4),
+    Task("FP", "frame prediction: the second half of the frames from the first", _first_half, _repeat_last_frame, "hidden", 0.36),
     Task("FI", "frame interpolation: the middle from a quarter at either end", _both_ends, _blend_ends, "hidden", 0.02),
     Task("OPC", "central outpainting: the frame around its centre", _centre, _repeat_border, "hidden", 0.05),
     Task("OPV", "vertical outpainting: the sides of a vertical strip", _columns, _repeat_border, "hidden", 0.03),
@@ -139,7 +139,7 @@ TASKS = (
     Task("OPD", "dynamic outpainting: the sides of a moving vertical strip", _moving_strip, _black, "hidden", 0.03),
     Task("IPC", "central inpainting: the centre of the frame", _around_centre, _black, "hidden", 0.05),
     Task("IPD", "dynamic inpainting: a moving box", _around_moving_box, _black, "hidden", 0.04),
-    Task("CG", "class-conditional generation: everything, from the class alone", _nothing, _black, "given", 0.28),
+    Task("CG", "class-conditional generation: everything, from the class alone", _nothing, _black, "given", 0.32),
     Task("CFP", "class-conditional frame prediction", _first_half, _repeat_last_frame, "given", 0.04),
     Task("CLS", "classification: the class from the whole clip", _everything, _black, "asked", 0.03),
 )

@@ -26,8 +26,8 @@ LABEL_DROPOUT = 0.1
 # Share of the samples with a condition that are masked wholly: the condition alone has to tell the rest. Without
 # them the model learns to fill gaps from their neighbours first and to predict late (docs/tried.md).
 WHOLLY_MASKED = 0.7
-# Share of the others that are masked from the end, as generation and futures are decoded, slice by slice.
-FROM_THE_END = 0.7
+# Share of the others that are masked from the end, as futures are decoded, slice by slice, and of those that generate.
+FROM_THE_END, GENERATING_FROM_THE_END = 0.7, 0.85
 CHUNK = 128
 COMMIT_PARTS = ("refine", "mask", "reconstruct")
 
@@ -167,6 +167,7 @@ def masks_told() -> dict[str, float | dict[str, float]]:
     return {
         "wholly_masked": WHOLLY_MASKED,
         "from_the_end": FROM_THE_END,
+        "generating_from_the_end": GENERATING_FROM_THE_END,
         "label_dropout": LABEL_DROPOUT,
         "label_smoothing": LABEL_SMOOTHING,
         "tasks": {task.name: task.share for task in TASKS},
@@ -232,9 +233,11 @@ class MaskedModelling(nn.Module):
         rows = torch.where(self.shown[drawn], rows, rows - rows % self.views)
         tokens, label = self._looked_up(rows)
         inside, condition = self.interior[task], self._conditions(drawn, rows, tokens)
-        whole = self.shown[drawn] & (mine(torch.rand(everyone)) < WHOLLY_MASKED)
-        draws, from_the_end = mine(torch.rand(everyone, 1 + tokens.shape[1])), mine(torch.rand(everyone)) < FROM_THE_END
-        positions = masked_positions(draws, whole, from_the_end, config.grid[1] * config.grid[2], device)
+        generates = ~self.shown[drawn]
+        whole = ~generates & (mine(torch.rand(everyone)) < WHOLLY_MASKED)
+        draws = mine(torch.rand(everyone, 1 + tokens.shape[1]))
+        from_the_end = mine(torch.rand(everyone)) < torch.where(generates, GENERATING_FROM_THE_END, FROM_THE_END)
+        positions = masked_positions(draws, whole, from_the_end, generates, config.grid[1] * config.grid[2], device)
         masked = commit_mask(tokens, condition, inside, config.mask_token, positions)
         unknown = ~self.label_given[task]
         kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)

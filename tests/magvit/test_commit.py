@@ -103,7 +103,7 @@ def test_the_three_parts_of_the_loss_share_out_all_positions():
     inside = torch.rand(500, 64) < 0.5
     never, from_the_end = torch.zeros(500, dtype=torch.bool), torch.arange(500) % 2 == 0
     masked = commit_mask(
-        tokens, shown, inside, MASK, masked_positions(torch.rand(500, 65), never, from_the_end, never, 16, "cpu")
+        tokens, shown, inside, MASK, masked_positions(torch.rand(500, 65), never, from_the_end, never, 0.5, 16, "cpu")
     )
     parts = torch.stack([masked.refine, masked.mask, masked.reconstruct])
     assert (parts.sum(0) == 1).all()
@@ -115,7 +115,7 @@ def test_the_three_parts_of_the_loss_share_out_all_positions():
 def test_every_sample_draws_its_own_mask_ratio():
     torch.manual_seed(0)
     whole, never = torch.arange(2000) < 500, torch.zeros(2000, dtype=torch.bool)
-    masked = masked_positions(torch.rand(2000, 65), whole, never, never, 16, "cpu")
+    masked = masked_positions(torch.rand(2000, 65), whole, never, never, 0.5, 16, "cpu")
     ratio = masked.float().mean(1)
     assert (ratio[:500] == 1).all()
     assert len(ratio[500:].unique()) > 50 and ratio.min() < 0.1
@@ -141,7 +141,7 @@ def test_an_unknown_task_is_refused():
 def test_masks_from_the_end_leave_what_decoding_by_slices_leaves():
     torch.manual_seed(0)
     never = torch.zeros(4000, dtype=torch.bool)
-    masked = masked_positions(torch.rand(4000, 65), never, ~never, never, 16, "cpu")
+    masked = masked_positions(torch.rand(4000, 65), never, ~never, never, 0.5, 16, "cpu")
     open_ = masked.unflatten(1, (4, 16))
     count = open_.sum(2)  # (B, slices)
     assert (count.diff(dim=1) >= 0).all() and ((count > 0) & (count < 16)).sum(1).max() == 1  # one slice at a time
@@ -155,8 +155,16 @@ def test_masks_from_the_end_leave_what_decoding_by_slices_leaves():
 def test_samples_that_generate_leave_what_drawing_the_first_half_leaves():
     torch.manual_seed(0)
     never = torch.zeros(4000, dtype=torch.bool)
-    count = masked_positions(torch.rand(4000, 65), never, ~never, ~never, 16, "cpu").unflatten(1, (4, 16)).sum(2)  # (B, slices)
+    masked = masked_positions(torch.rand(4000, 65), never, ~never, ~never, 0.5, 16, "cpu")
+    count = masked.unflatten(1, (4, 16)).sum(2)  # (B, slices)
     assert (count[:, 2:] == 16).all() and (count.diff(dim=1) >= 0).all()
     assert (count[count[:, 0] > 0, 1] == 16).all()  # one slice at a time
     assert (count[:, 0] > 0).float().mean() == pytest.approx(0.63, abs=0.03)
     assert torch.bincount(count.sum(1), minlength=65)[33:].min() > 0
+
+
+def test_a_slice_of_both_halves_is_drawn_whole_and_learnt_so():
+    never = torch.zeros(4000, dtype=torch.bool)
+    masked = masked_positions(torch.rand(4000, 49), never, ~never, ~never, 2 / 3, 16, "cpu")  # 6 frames in 3 slices
+    left = torch.bincount(masked.unflatten(1, (3, 16))[:, :2].flatten(1).sum(1), minlength=33)
+    assert left[1:].min() > 0 and masked[:, 32:].all()

@@ -1,7 +1,6 @@
 import hashlib
 import io
 import json
-from functools import partial
 
 import numpy as np
 import pytest
@@ -29,10 +28,8 @@ def data(tmp_path_factory):
 def looked_at_often(monkeypatch):
     monkeypatch.setattr("trajvit.training.loop.LOG_EVERY", 2)
     monkeypatch.setattr("trajvit.training.journal.LOOKING_SHARE", 1e9)
-    once = partial(
-        MAGVIT.generate, decoding=SAMPLING.model_copy(update={"tries": 1})
-    )  # an untrained one would draw all its tries
-    monkeypatch.setattr("trajvit.training.looks.MAGVIT.generate", lambda model, labels: once(model, labels))
+    generate, once = MAGVIT.generate, SAMPLING.model_copy(update={"tries": 1})  # an untrained one would draw all its tries
+    monkeypatch.setattr(MAGVIT, "generate", lambda model, labels: generate(model, labels, decoding=once))
 
 
 def weights(root):

@@ -74,7 +74,7 @@ def train_autoregressive(
     settings = FitConfig(steps=config.steps, batch_size=config.batch_size, learning_rate=config.learning_rate, seed=config.seed)
     # Two tokenizers of one config differ in their tokens.
     identity = {
-        "data": dataset.origin(dataset.config.samples),
+        "data": dataset.origin(len(dataset)),
         "transformer": transformer.model_dump(mode="json"),
         "tokens": sha256(objective.tokens.cpu().numpy().tobytes()).hexdigest(),
     }

@@ -9,7 +9,7 @@ from jaxtyping import Float, Integer
 from pydantic import Field
 
 from trajvit.datasets.files import write_json
-from trajvit.metrics.intervals import bootstrap_ci95, paired_difference, share_ci95
+from trajvit.metrics.intervals import mean_ci95, paired_difference
 from trajvit.settings import InputError, Settings
 
 
@@ -41,12 +41,11 @@ class Metric(Settings):
         """The mean over clips with its 95 % interval, a share's or else the bootstrap's, beside baselines that are means or
         values of each clip."""
         values = values.astype(np.float64)
-        interval = share_ci95 if np.isin(values, (0, 1)).all() else bootstrap_ci95
         paired = {name: paired_difference(values, one) for name, one in baselines.items() if np.ndim(one)}
         return cls(
             value=float(values.mean()),
             unit=unit,
-            ci95=interval(values),
+            ci95=mean_ci95(values),
             baselines={name: float(np.mean(one)) for name, one in baselines.items()},
             differences=paired,
             limit=limit,

@@ -58,6 +58,7 @@ def masked_positions(
     whole: Bool[Tensor, " B"],
     from_the_end: Bool[Tensor, " B"],
     generates: Bool[Tensor, " B"],
+    begun: float,
     per_slice: int,
     device: torch.device | str,
 ) -> Bool[Tensor, "B L"]:
@@ -65,13 +66,13 @@ def masked_positions(
 
     Samples in `whole`: every position, as when decoding begins. Others `from_the_end`: all slices after some slice, and a random
     part of that one, which is what decoding by slices meets; the share s that is masked has the density 3/2 s^(1/2), since
-    the first slices, which leave most open, decide most. Where such a sample `generates`, of which the first half alone is drawn
-    (the second is predicted from it), s is 1 - v^(3/2) / 2 of a uniform v. Others: random positions, as many as the cosine
+    the first slices, which leave most open, decide most. Where such a sample `generates`, of which a share `begun` alone is drawn
+    (the rest is predicted from it), s is 1 - begun v^(3/2) of a uniform v. Others: random positions, as many as the cosine
     schedule leaves after a random share of the decoding (the paper's). `draws` are uniform random numbers: one for each
     sample's share and one for each of its positions. What is given is on the CPU.
     """
     length, draw = draws.shape[1] - 1, draws[:, :1]
-    ends = torch.where(generates[:, None], 1 - draw**1.5 / 2, (1 - draw) ** (2 / 3))
+    ends = torch.where(generates[:, None], 1 - begun * draw**1.5, (1 - draw) ** (2 / 3))
     share = torch.where(from_the_end[:, None], ends, masked_share(draw, length))
     count = (share * length).ceil().clamp(min=1).long()  # (B, 1)
     later = torch.arange(length) // per_slice * from_the_end[:, None]  # (B, L)

@@ -14,6 +14,11 @@ NORMAL = 1.959964
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
+def mean_ci95(values: Float[np.ndarray, " N"]) -> tuple[float, float]:
+    """The 95 % interval of the mean of `values`: a share's where they are hits and misses, or else the bootstrap's."""
+    return share_ci95(values) if _hits(values) else bootstrap_ci95(values)
+
+
 def bootstrap_ci95(values: Float[np.ndarray, " N"]) -> tuple[float, float]:
     """The 95 % percentile bootstrap interval of the mean of `values` (Efron and Tibshirani 1993, chapter 13)."""
     low, high = np.percentile(_resamples(values.size) @ values / values.size, [2.5, 97.5])
@@ -63,9 +68,11 @@ def paired_difference(first: Float[np.ndarray, " N"], second: Float[np.ndarray, 
     if len(first) != len(second) or not len(first):
         raise InputError(f"{len(first)} and {len(second)} values were given: pair two methods' values on the same clips")
     first, second = first.astype(np.float64), second.astype(np.float64)
-    if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
-        return _paired_shares_ci95(first, second)
-    return bootstrap_ci95(first - second)
+    return _paired_shares_ci95(first, second) if _hits(first) and _hits(second) else bootstrap_ci95(first - second)
+
+
+def _hits(values: Float[np.ndarray, " N"]) -> bool:
+    return bool(np.isin(values, (0, 1)).all())
 
 
 def _paired_shares_ci95(first: Float[np.ndarray, " N"], second: Float[np.ndarray, " N"]) -> tuple[float, float]:
@@ -73,10 +80,10 @@ def _paired_shares_ci95(first: Float[np.ndarray, " N"], second: Float[np.ndarray
 
     Where few clips tell the two apart, or none, the bootstrap would be too sure; this is not.
     """
-    n, share, other = first.size, first.mean(), second.mean()
-    alike = n * n * ((first * second).mean() - share * other)  # ad - bc of the fourfold table
-    spread = n * n * (share * (1 - share) * other * (1 - other)) ** 0.5
-    correlation = (alike if alike < 0 else max(0.0, alike - n / 2)) / spread if spread else 0.0
+    share, other = first.mean(), second.mean()
+    alike = (first * second).mean() - share * other  # (ad - bc) / N^2 of the fourfold table
+    spread = (share * (1 - share) * other * (1 - other)) ** 0.5
+    correlation = (alike if alike < 0 else max(0.0, alike - 0.5 / first.size)) / spread if spread else 0.0
     (low, high), (other_low, other_high) = share_ci95(first), share_ci95(second)
 
     def reach(own: float, others: float) -> float:

@@ -61,9 +61,7 @@ def look_at_tokenizer(val: Clips, clips: TrainingClips, foreground_weight: float
     return look
 
 
-def look_at_transformer(
-    val: Clips, clips: TrainingClips, tokenizer: Tokenizer, mirrored: bool = False
-) -> Callable[[nn.Module], Look]:
+def look_at_transformer(val: Clips, clips: TrainingClips, tokenizer: Tokenizer, mirrored: bool) -> Callable[[nn.Module], Look]:
     """Predicts the second half from the first, names the family, and generates a clip of each, as the finished model will."""
     learnt = _learnt(clips)
     given = given_frames(val.frames.shape[1])

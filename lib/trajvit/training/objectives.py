@@ -13,7 +13,7 @@ from trajvit.magvit.autoregressive import AutoregressiveTransformer
 from trajvit.magvit.classifier import VideoClassifier, perceptual_loss
 from trajvit.magvit.commit import commit_mask, interior, masked_positions
 from trajvit.magvit.discriminator import Discriminator, discriminator_loss, generator_loss
-from trajvit.magvit.tasks import TASKS, Task, condition
+from trajvit.magvit.tasks import TASKS, Task, condition, task_number
 from trajvit.magvit.tokenizer import PaddedConv3d, Tokenizer, TokenizerConfig, Video, reconstruction_loss
 from trajvit.magvit.transformer import MaskedTransformer, to_digits
 from trajvit.metrics.centres import HAZE
@@ -203,6 +203,7 @@ class MaskedModelling(nn.Module):
         self.register_buffer("tokens", None, persistent=False)  # (N, L)
         inside = torch.stack([interior(task, shape.clip, shape.stride) for task in TASKS])
         self.register_buffer("interior", inside, persistent=False)  # (tasks, L)
+        self.begun = float(inside[task_number("CFP")].float().mean())  # of a clip's tokens generation draws these; CFP follows
         own = torch.tensor([shows_own_tokens(task, shape) for task in TASKS])
         # These stay on the CPU, where tasks are drawn and the conditions to encode are chosen.
         self.own, self.shown, self.shares = own, inside.any(1), torch.tensor([task.share for task in TASKS])
@@ -237,7 +238,8 @@ class MaskedModelling(nn.Module):
         whole = ~generates & (mine(torch.rand(everyone)) < WHOLLY_MASKED)
         draws = mine(torch.rand(everyone, 1 + tokens.shape[1]))
         from_the_end = mine(torch.rand(everyone)) < torch.where(generates, GENERATING_FROM_THE_END, FROM_THE_END)
-        positions = masked_positions(draws, whole, from_the_end, generates, config.grid[1] * config.grid[2], device)
+        per_slice = config.grid[1] * config.grid[2]
+        positions = masked_positions(draws, whole, from_the_end, generates, self.begun, per_slice, device)
         masked = commit_mask(tokens, condition, inside, config.mask_token, positions)
         unknown = ~self.label_given[task]
         kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)

@@ -63,8 +63,8 @@ class GenerationConfig(DecodingConfig):
     )
 
 
-# For generation: a token at a time and in each slice in any order, as the model is trained; and, instead of guidance, which
-# narrows what is drawn, another draw where the class was missed (docs/tried.md).
+# For generation: a token at a time (of larger grids than `compact` clips have, a few) and in each slice in any order, as the model
+# is trained; and, instead of guidance, which narrows what is drawn, another draw where the class was missed (docs/tried.md).
 SAMPLING = GenerationConfig(steps=32, schedule="uniform", sampler="slices", temperature=1.15, choice_temperature=1e3)
 # For one of many futures, a sample of the model's own distribution: few tokens at a time, from the given frames on, in nearly any
 # order. The surest first would spread the samples too little, and any order a little too much in a world that is learnt less

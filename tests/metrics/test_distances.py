@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from trajvit.metrics.distances import MOST_PARTS, beside_floor, frechet_distance, kernel_distance
+from trajvit.metrics.distances import MOST_PARTS, beside_floor, draw_ci95, frechet_distance, kernel_distance
 from trajvit.settings import InputError
 
 RNG = np.random.default_rng(0)
@@ -113,3 +113,15 @@ def test_no_more_parts_are_compared_than_pairs_can_be():
     compared = []
     beside_floor(lambda features, others: compared.append(1) or 0.0, np.zeros((2, 1)), np.zeros((4000, 1)))
     assert len(compared) == MOST_PARTS + MOST_PARTS * (MOST_PARTS - 1) // 2
+
+
+def test_the_interval_of_a_distance_is_as_wide_as_draws_scatter():
+    labels = np.arange(400) % 4
+    places = labels[:, None] * 5.0  # the classes lie far apart, and are drawn as often in each draw
+    real = np.concatenate([normal(400, np.zeros(6), 1, seed) + places for seed in range(3)])
+    draws = [normal(400, np.full(6, 0.3), 0.8, 10 + seed) + places for seed in range(30)]
+    values = [beside_floor(frechet_distance, draw, real).value for draw in draws]
+    ranges = [draw_ci95(frechet_distance, draw, labels, real) for draw in draws]
+    assert all(low < value < high for value, (low, high) in zip(values, ranges, strict=True))
+    assert np.mean([(high - low) / 2 for low, high in ranges]) == pytest.approx(1.96 * np.std(values, ddof=1), rel=0.4)
+    assert np.mean([low < np.mean(values) < high for low, high in ranges]) > 0.8

@@ -15,7 +15,7 @@ from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.decoding import SAMPLING, DecodingConfig
 from trajvit.magvit.model import MAGVIT
 from trajvit.metrics.centres import Balls, find_balls
-from trajvit.metrics.distances import beside_floor, frechet_distance, kernel_distance, mean_over_parts
+from trajvit.metrics.distances import beside_floor, draw_ci95, frechet_distance, kernel_distance, mean_over_parts
 from trajvit.metrics.diversity import NEIGHBOURS, Diversity, diversity
 from trajvit.metrics.lawfulness import Lawfulness, lawfulness
 from trajvit.metrics.memorization import CLOSE_PERCENTILE, memorization
@@ -68,7 +68,7 @@ def score_generation(
             laws.lawful.astype(float), "share", {"blank": 0.0} | lawful, float(real.lawful.mean()), more_is_better=True
         )
         metrics["law_residual_px"] = Metric.mean(laws.residual, "px", {}, float(real.residual.mean()))
-    metrics |= _distances(judge, clips, frames, others)
+    metrics |= _distances(judge, clips, frames, labels, others)
     if learnt is not None:
         metrics["near_copies"] = _near_copies(find_balls(frames), find_balls(clips.frames), learnt)
     return Generation(metrics, frames, labels, laws)
@@ -87,9 +87,11 @@ def _class_agreement(
     return {"class_agreement": Metric.mean(agreement(frames, labels), "share", baselines, limit, more_is_better=True)}
 
 
-def _distances(judge: VideoClassifier, clips: Clips, frames: Frames, others: Mapping[str, Frames]) -> dict[str, Metric]:
-    """How far the generated clips are from the real ones as a whole, in the judge's features; the limit is how far as many
-    real clips are from others."""
+def _distances(
+    judge: VideoClassifier, clips: Clips, frames: Frames, labels: Labels, others: Mapping[str, Frames]
+) -> dict[str, Metric]:
+    """How far the generated clips are from the real ones as a whole, in the judge's features, with the interval of another draw where
+    three quarters of them are enough; the limit is how far as many real clips are from others."""
     real, made = judge.features(to_video(clips.frames)), judge.features(to_video(frames))
     rivals = {"blank": judge.features(to_video(blank(frames)))} | {
         name: judge.features(to_video(other)) for name, other in others.items()
@@ -102,8 +104,13 @@ def _distances(judge: VideoClassifier, clips: Clips, frames: Frames, others: Map
         if samples >= needed:
             found = beside_floor(distance, made, real)
             baselines = {rival: float(mean_over_parts(distance, features, real)) for rival, features in rivals.items()}
-            unit = f"at n = {found.samples}"
-            metrics[name] = Metric(value=float(found.value), unit=unit, baselines=baselines, limit=float(found.floor))
+            metrics[name] = Metric(
+                value=float(found.value),
+                unit=f"at n = {found.samples}",
+                ci95=draw_ci95(distance, made, labels, real) if samples * 3 // 4 >= needed else None,
+                baselines=baselines,
+                limit=float(found.floor),
+            )
     if samples > NEIGHBOURS:
         found, black = beside_floor(diversity, made, real), mean_over_parts(diversity, rivals["blank"], real)
         # Precision beside density: one outlier among the real clips is enough for precision to take blank ones.

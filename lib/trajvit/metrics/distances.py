@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from trajvit.metrics.intervals import NORMAL
 from trajvit.metrics.neighbours import PIECE
 from trajvit.settings import InputError
 
 Features = Float[np.ndarray, "_ _"]
 Measure = Callable[[Features, Features], float | Sequence[float]]  # of one set beside another: one number, or several
 MOST_PARTS = 8  # of the real features, which are compared in pairs
+PICKS = 40  # of the generated features, whose scatter says how far another draw might come out
 
 
 def frechet_distance(features: Features, others: Features) -> float:
@@ -81,6 +83,28 @@ def mean_over_parts(measure: Measure, generated: Features, real: Features) -> Fl
     """The value of `beside_floor` alone."""
     parts = _parts(generated, real)
     return _mean([measure(generated[: len(part)], part) for part in parts])
+
+
+def draw_ci95(
+    distance: Callable[[Features, Features], float], generated: Features, labels: Int[np.ndarray, " N"], real: Features
+) -> tuple[float, float]:
+    """The 95 % interval of the value of `beside_floor` over draws of as many clips of the same `labels`, beside the same real ones.
+
+    By the jackknife that leaves a quarter out (Shao and Wu, Annals of Statistics 17, 1176, 1989): the distances of three quarters of the
+    clips, of each class as many, scatter by 1/3 of the variance of whole draws; that they are higher, since they are fewer, plays no
+    part. Resampling with repetition would bring copies, of which a distance takes notice. `distance` sees three quarters of the clips.
+    """
+    parts, rng = _parts(generated, real), np.random.Generator(np.random.Philox(key=0))
+    generated, labels = generated[: len(parts[0])], labels[: len(parts[0])]
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+
+    def of_a_pick() -> float:
+        pick = generated[np.concatenate([rng.permutation(rows)[: len(rows) * 3 // 4] for rows in classes])]
+        return float(np.mean([distance(pick, part) for part in parts]))
+
+    reach = NORMAL * float(np.std([of_a_pick() for _ in range(PICKS)])) * 3**0.5
+    value = float(mean_over_parts(distance, generated, real))
+    return value - reach, value + reach
 
 
 def _mean(measured: Sequence[float | Sequence[float]]) -> Float[np.ndarray, "*K"]:

@@ -13,9 +13,11 @@ from trajvit.datasets.progress import Progress
 from trajvit.datasets.store import DatasetConfig
 from trajvit.datasets.verification import Verification
 from trajvit.evaluation.costs import Cost
+from trajvit.evaluation.scores import Completion
+from trajvit.magvit.tokenizer import TokenizerConfig
 from trajvit.reporting.animations import moving_clips
 from trajvit.reporting.cards import Cards
-from trajvit.reporting.figures import _apart, throughput
+from trajvit.reporting.figures import _apart, commit, drawing, throughput
 from trajvit.reporting.html import Section, front_page, notebook_page
 from trajvit.reporting.tables import Table, costs_table, integrity_table
 from trajvit.worlds.config import WorldConfig
@@ -75,6 +77,43 @@ def test_the_chart_of_throughput_says_how_many_times_the_baseline():
     figure = throughput({"loop": 4000.0, "ours": 400_000.0, "limit": 800_000.0})
     assert [text.get_text() for text in figure.axes[0].texts] == ["4,000 /s (1 x)", "400,000 /s (100 x)", "800,000 /s (200 x)"]
     plt.close(figure)
+
+
+def veiled(figure):
+    """The rows by name, and how many tokens are veiled in each frame of them."""
+    rows = {axis.get_ylabel(): [] for axis in figure.axes if axis.get_ylabel()}
+    frames = len(figure.axes) // len(rows)
+    for row, name in enumerate(rows):
+        rows[name] = [len(axis.patches) for axis in figure.axes[row * frames : (row + 1) * frames]]
+    plt.close(figure)
+    return rows
+
+
+def test_a_drawing_is_veiled_where_nothing_is_drawn_yet():
+    masked = np.ones((10, 2, 4, 4), bool)
+    for k in range(8):
+        masked[k].reshape(-1)[: 2 * k + 2] = False
+    masked[8:] = False
+    rows = veiled(drawing(np.zeros((10, 4, 32, 32, 1), np.uint8), masked))
+    assert rows == {
+        "2 of 32 tokens": [14, 14, 16, 16],
+        "4 of 32 tokens": [12, 12, 16, 16],
+        "8 of 32 tokens": [8, 8, 16, 16],
+        "16 of 32 tokens": [0, 0, 16, 16],
+        "the rest predicted": [0] * 4,
+        "settled": [0] * 4,
+    }
+
+
+def test_what_a_task_does_not_show_is_veiled_and_what_it_shows_a_part_of_is_not():
+    clips = np.zeros((1, 8, 32, 32, 1), np.uint8)
+    rows = veiled(commit({name: Completion(None, clips, clips) for name in ("FP", "OPC")}, TokenizerConfig()))
+    assert rows == {
+        "FP: given": [0] * 4 + [16] * 4,
+        "FP: filled in": [0] * 8,
+        "OPC: given": [12] * 8,
+        "OPC: filled in": [0] * 8,
+    }
 
 
 @pytest.fixture

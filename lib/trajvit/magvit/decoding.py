@@ -1,6 +1,7 @@
 """Non-autoregressive decoding: a masked grid becomes tokens in a few steps (arXiv:2212.05199, Algorithm 2)."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -127,7 +128,6 @@ def clip_noise(
     return -np.log(-np.log(uniform))
 
 
-@torch.no_grad()
 def decode(
     transformer: Predictor,
     prompt: Prompt,
@@ -141,6 +141,23 @@ def decode(
     Padding positions start masked. Positions with interior condition tokens hold those and are replaced by the
     model's own tokens gradually, along the same schedule. `noise` may be None where nothing is drawn at random.
     """
+    return last(decoding_passes(transformer, prompt, config, noise, wanted))
+
+
+def last(passes: Iterator[Sequence]) -> Sequence:
+    """What is there after the last pass."""
+    return deque(passes, maxlen=1).pop()
+
+
+@torch.no_grad()
+def decoding_passes(
+    transformer: Predictor,
+    prompt: Prompt,
+    config: DecodingConfig,
+    noise: Float[Tensor, "B steps L n"] | None,
+    wanted: Bool[Tensor, "B L"] | None = None,
+) -> Iterator[Sequence]:
+    """What `decode` has after each pass."""
     mask_token, length = transformer.config.mask_token, prompt.condition.shape[1]
     tokens = torch.where(prompt.interior, prompt.condition, mask_token)
     wanted = torch.ones_like(prompt.interior) if wanted is None else wanted
@@ -157,7 +174,7 @@ def decode(
         groups = (wanted & prompt.interior, wanted & ~prompt.interior)
         open_ = _least_preferred(preference, groups[0], share) | _least_preferred(preference, groups[1], share)
         tokens = torch.where(open_, stand_in, drawn)
-    return tokens
+        yield tokens
 
 
 def _preference(

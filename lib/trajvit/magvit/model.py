@@ -1,6 +1,8 @@
 """MAGVIT: the tokenizer and the transformer as one model that classifies, generates and predicts."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from trajvit.magvit.decoding import (
     Prompt,
     clip_noise,
     decode,
+    decoding_passes,
+    last,
     noise_shape,
     quarters,
 )
@@ -51,6 +55,14 @@ class MAGVITConfig(Settings):
     classes: tuple[str, ...] = Field(description="names of the classes, in label order")
     tasks: tuple[str, ...] = TASK_NAMES
     mirrored: bool = Field(False, description="it learnt from mirror images too, of a world that looks alike in a mirror")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a clip is drawn: what is there of it after each of K passes, and which tokens are still masked."""
+
+    video: Float[Tensor, "K C T H W"]
+    masked: Bool[Tensor, "K t h w"]
 
 
 class MAGVIT(nn.Module):
@@ -121,6 +133,17 @@ class MAGVIT(nn.Module):
 
         clips = self._in_chunks(generated, torch.arange(len(labels)), self._at_once(decoding))
         return self.predict(clips[:, :, : given_frames(shape.frames)], labels=labels)
+
+    def drawing(self, label: int, seed: int = 0) -> Drawing:
+        """How `generate([label], seed)` draws its clip, to be looked at: its first try. Masked tokens are decoded as those of a black clip."""
+        labels = self._checked_labels([label]).to(self.device)
+        self._check_seed(seed)
+        with precision_on(self.device):
+            passes = torch.cat([*self._drawing_passes(torch.zeros_like(labels), labels, seed, SAMPLING, again=0)])
+        passes = passes.unflatten(1, self.config.tokenizer.grid)
+        masked = passes == self.config.transformer.mask_token
+        video = self.decode(torch.where(masked, self.encode(torch.zeros(1, *self._clip_shape())), passes))
+        return Drawing(video.cpu(), masked.cpu())
 
     def predict(
         self,
@@ -261,7 +284,7 @@ class MAGVIT(nn.Module):
         def sure_of(drawn: Sequence, of: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
             return self._named(drawn, "CLS", self.config.transformer.asked_class).gather(1, of[:, None])[:, 0]
 
-        tokens = self._drawn_by_halves(rows, label, seed, decoding, again=0)
+        tokens = last(self._drawing_passes(rows, label, seed, decoding, again=0))
         if decoding.tries == 1:
             return tokens
         sure = sure_of(tokens, label)
@@ -269,16 +292,16 @@ class MAGVIT(nn.Module):
             (missed,) = (sure < SURE).nonzero(as_tuple=True)
             if not len(missed):
                 break
-            others = self._drawn_by_halves(rows[missed], label[missed], seed, decoding, again)
+            others = last(self._drawing_passes(rows[missed], label[missed], seed, decoding, again))
             surer = sure_of(others, label[missed])
             better = surer > sure[missed]
             tokens[missed[better]], sure[missed[better]] = others[better], surer[better]
         return tokens
 
-    def _drawn_by_halves(
+    def _drawing_passes(
         self, rows: Int[Tensor, " B"], label: Int[Tensor, " B"], seed: int, decoding: GenerationConfig, again: int
-    ) -> Sequence:
-        """The tokens of the first half of the frames drawn, of the rest the likeliest, given those, and all of them settled.
+    ) -> Iterator[Sequence]:
+        """The tokens of the first half of the frames drawn, of the rest the likeliest, given those, and all of them settled, pass by pass.
 
         Tokens that were drawn one by one say of the same ball what is likely, each a little different. To settle them, one
         block after the other is set to its likeliest given all the rest (iterated conditional modes, Besag 1986, JRSS B 48):
@@ -287,11 +310,13 @@ class MAGVIT(nn.Module):
         first, ends = (self._given(TASKS[task_number(name)]) for name in ("CFP", "FI"))
         nothing = torch.zeros(len(rows), len(first), dtype=torch.long, device=self.device)
         prompt = Prompt(nothing, nothing.bool(), *self._prefix(len(rows), "CG", label))
-        tokens = decode(self.transformer, prompt, decoding, self._noise(seed, rows, decoding, again), first.expand_as(nothing))
-        tokens = self._likeliest(tokens, ~first, "CFP", label)
+        noise = self._noise(seed, rows, decoding, again)
+        for tokens in decoding_passes(self.transformer, prompt, decoding, noise, first.expand_as(nothing)):
+            yield tokens
+        yield (tokens := self._likeliest(tokens, ~first, "CFP", label))
         for block in (*quarters(self.config.tokenizer.grid, first & ends), ~ends):
-            tokens = self._likeliest(tokens, block, "CG", label)
-        return self._likeliest(tokens, ~first, "CFP", label)
+            yield (tokens := self._likeliest(tokens, block, "CG", label))
+        yield self._likeliest(tokens, ~first, "CFP", label)
 
     def _likeliest(self, tokens: Sequence, block: Bool[Tensor, " L"], task: str, label: Int[Tensor, " B"]) -> Sequence:
         """Tokens whose `block` is the likeliest given the others."""

@@ -2,13 +2,18 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 from mpl_toolkits.mplot3d import Axes3D
 
 from trajvit.evaluation.ladder import EQUAL, ERRORS, FULL, Ladder
 from trajvit.evaluation.measure import Metric
+from trajvit.evaluation.scores import Completion
+from trajvit.magvit.commit import interior
+from trajvit.magvit.tasks import TASKS, task_number
+from trajvit.magvit.tokenizer import TokenizerConfig
 from trajvit.metrics.calibration import Coverage, Reliability
 from trajvit.metrics.lawfulness import Lawfulness
 from trajvit.worlds.camera import Camera
@@ -17,6 +22,7 @@ from trajvit.worlds.film import Clips
 
 COLOURS = ("#3b6fb6", "#d1743a", "#3f9160", "#8a5aa8")
 MAGVIT_COLOUR, BASELINE_COLOURS = "#3b6fb6", ("#8c8c8c", "#bfa25a")
+VEIL_COLOUR = "#5d7fb0"
 SIDE_M = 1.6  # how far from the camera's axis paths are shown
 
 plt.rcParams.update(
@@ -35,13 +41,17 @@ plt.rcParams.update(
 )
 
 
-def film_strips(rows: dict[str, UInt8[np.ndarray, "T H W C"]], given: int = 0) -> Figure:
-    """One clip a row, one frame a column; a line stands after the first `given` frames."""
+def film_strips(
+    rows: dict[str, UInt8[np.ndarray, "T H W C"]], given: int = 0, masked: dict[str, Bool[np.ndarray, "t h w"]] | None = None
+) -> Figure:
+    """One clip a row, one frame a column; a line stands after the first `given` frames, and tokens of a row that are `masked` are veiled."""
     times = len(next(iter(rows.values())))
     figure, axes = plt.subplots(len(rows), times, figsize=(times * 0.95, len(rows) * 1.0), squeeze=False)
     for line, (title, clip) in zip(axes, rows.items(), strict=True):
         for k, (axis, frame) in enumerate(zip(line, clip, strict=True)):
             axis.imshow(frame.squeeze(), vmin=0, vmax=255)
+            if title in (masked or {}):
+                _veil(axis, masked[title][k * len(masked[title]) // times], frame.shape[:2])
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
             for spine in axis.spines.values():
@@ -50,6 +60,33 @@ def film_strips(rows: dict[str, UInt8[np.ndarray, "T H W C"]], given: int = 0) -
     for k, axis in enumerate(axes[0]):
         axis.set_title("given" if k < given else f"t = {k / max(times - 1, 1):.2f} s", fontsize=7, color="#777777")
     return figure
+
+
+def _veil(axis: plt.Axes, masked: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> None:
+    """Cover the squares of a frame whose tokens are masked."""
+    height, width = (side / tokens for side, tokens in zip(size, masked.shape, strict=True))
+    for row, column in np.argwhere(masked):
+        corner = (column * width - 0.5, row * height - 0.5)
+        axis.add_patch(Rectangle(corner, width, height, facecolor=VEIL_COLOUR, edgecolor="white", linewidth=0.3))
+
+
+def drawing(frames: UInt8[np.ndarray, "K T H W C"], masked: Bool[np.ndarray, "K t h w"]) -> Figure:
+    """How MAGVIT draws a clip (`MAGVIT.drawing`): what is there after some of its K passes, under a veil where tokens are masked."""
+    drawn = (~masked).sum(axis=(1, 2, 3))
+    of, half = masked[0].size, int(drawn[drawn < masked[0].size].max())
+    looks = {f"{count} of {of} tokens": int((drawn >= count).argmax()) for count in (half // 8, half // 4, half // 2, half)}
+    looks |= {"the rest predicted": int((drawn == of).argmax()), "settled": len(frames) - 1}
+    return film_strips({title: frames[k] for title, k in looks.items()}, masked={title: masked[k] for title, k in looks.items()})
+
+
+def commit(by_task: dict[str, Completion], shape: TokenizerConfig) -> Figure:
+    """What the transformer is given of a clip in some tasks, and what it makes of it: under the veil is [MASK]; elsewhere stands the token of
+    what is shown, with its padding, to be refined."""
+    rows, masked = {}, {}
+    for name, found in by_task.items():
+        rows |= {f"{name}: given": found.shown[0], f"{name}: filled in": found.completed[0]}
+        masked[f"{name}: given"] = ~interior(TASKS[task_number(name)], shape.clip, shape.stride).unflatten(0, shape.grid).numpy()
+    return film_strips(rows, masked=masked)
 
 
 def trajectories(clips: Clips, each: int = 6) -> Figure:

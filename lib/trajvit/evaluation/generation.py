@@ -107,7 +107,7 @@ def _distances(
             metrics[name] = Metric(
                 value=float(found.value),
                 unit=f"at n = {found.samples}",
-                ci95=draw_ci95(distance, made, labels, real) if samples * 3 // 4 >= needed else None,
+                ci95=draw_ci95(distance, made, labels, real) if samples * 3 // 4 - len(NAMES) >= needed else None,
                 baselines=baselines,
                 limit=float(found.floor),
             )

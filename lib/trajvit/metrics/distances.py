@@ -90,19 +90,22 @@ def draw_ci95(
 ) -> tuple[float, float]:
     """The 95 % interval of the value of `beside_floor` over draws of as many clips of the same `labels`, beside the same real ones.
 
-    By the jackknife that leaves a quarter out (Shao and Wu, Annals of Statistics 17, 1176, 1989): the distances of three quarters of the
-    clips, of each class as many, scatter by 1/3 of the variance of whole draws; that they are higher, since they are fewer, plays no
-    part. Resampling with repetition would bring copies, of which a distance takes notice. `distance` sees three quarters of the clips.
+    By the jackknife that leaves a quarter out (Shao and Wu, Annals of Statistics 17, 1176, 1989): the distances of m of the n clips, of each
+    class as many, scatter by (n - m) / m of the variance of whole draws; that they are higher, since they are fewer, plays no part.
+    Resampling with repetition would bring copies, of which a distance takes notice. `distance` has to take three quarters of the
+    clips; there are two of each label at least.
     """
     parts, rng = _parts(generated, real), np.random.Generator(np.random.Philox(key=0))
     generated, labels = generated[: len(parts[0])], labels[: len(parts[0])]
     classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    kept = [len(rows) * 3 // 4 for rows in classes]
 
     def of_a_pick() -> float:
-        pick = generated[np.concatenate([rng.permutation(rows)[: len(rows) * 3 // 4] for rows in classes])]
-        return float(np.mean([distance(pick, part) for part in parts]))
+        pick = [rng.permutation(rows)[:count] for rows, count in zip(classes, kept, strict=True)]
+        return float(np.mean([distance(generated[np.concatenate(pick)], part) for part in parts]))
 
-    reach = NORMAL * float(np.std([of_a_pick() for _ in range(PICKS)])) * 3**0.5
+    scatter = float(np.std([of_a_pick() for _ in range(PICKS)]))
+    reach = NORMAL * scatter * (sum(kept) / (len(generated) - sum(kept))) ** 0.5
     value = float(mean_over_parts(distance, generated, real))
     return value - reach, value + reach
 

@@ -140,6 +140,28 @@ def test_copies_of_mirrored_and_moved_clips_are_caught_where_the_model_learnt_fr
         assert least <= made.metrics["near_copies"].value <= most
 
 
+class FewFeatures(VideoClassifier):
+    """Of a few clips it can be told how they are distributed."""
+
+    def features(self, video):
+        return super().features(video)[:, :4]
+
+
+def test_the_frechet_distance_has_an_interval_where_three_quarters_of_the_clips_are_enough_for_it():
+    torch.manual_seed(0)
+    judge, clips = FewFeatures(1, (8, 32, 32), 4), film(WORLD, 0, "test", 0, 160)
+    real = Fake(lambda count: to_video(film(WORLD, 0, "val", 0, count).frames))
+    rivals = {"another draw": lambda labels: film(WORLD, 0, "train", 0, len(labels)).frames}
+    distance = score_generation(real, judge, clips, 64, rivals=rivals).metrics["frechet_distance"]
+    assert 0 <= distance.ci95[0] < distance.value < distance.ci95[1] < distance.baselines["blank"]
+    assert (
+        distance.differences["blank"][1] < 0
+        and distance.differences["another draw"][0] < 0 < distance.differences["another draw"][1]
+    )
+    few = score_generation(real, judge, clips, 10).metrics
+    assert few["frechet_distance"].ci95 is None and few["kernel_distance"].ci95 is None
+
+
 def test_copied_training_clips_are_lawful_and_are_caught(verdicts):
     metrics, found = verdicts["copied training"].metrics, said(verdicts["copied training"])
     generation = metrics["generation"]
@@ -201,4 +223,12 @@ def test_a_verdict_goes_by_the_paired_interval(value, interval, verdict):
 def test_of_what_has_no_interval_nothing_is_said_but_that_it_is_at_the_limit():
     for value, verdict in ((1.05, "at the limit"), (1.3, "no interval")):
         metric = Metric(value=value, unit="at n = 1000", baselines={"blank": 9.0}, limit=1.0)
+        assert Headline("t", "f", metric).verdict == verdict
+
+
+def test_a_distance_between_sets_is_at_the_limit_by_its_value_alone():
+    for value, verdict in ((1.05, "at the limit"), (1.3, "ahead of all")):
+        metric = Metric(
+            value=value, unit="at n = 1000", ci95=(0.6, 2), baselines={"blank": 9.0}, differences={"blank": (-9, -7)}, limit=1.0
+        )
         assert Headline("t", "f", metric).verdict == verdict

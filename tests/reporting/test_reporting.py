@@ -17,7 +17,7 @@ from trajvit.evaluation.scores import Completion
 from trajvit.magvit.tokenizer import TokenizerConfig
 from trajvit.reporting.animations import moving_clips
 from trajvit.reporting.cards import Cards
-from trajvit.reporting.figures import _apart, commit, drawing, throughput
+from trajvit.reporting.figures import _apart, commit_conditions, generation_passes, throughput
 from trajvit.reporting.html import Section, front_page, notebook_page
 from trajvit.reporting.tables import Table, costs_table, integrity_table
 from trajvit.worlds.config import WorldConfig
@@ -89,12 +89,12 @@ def veiled(figure):
     return rows
 
 
-def test_a_drawing_is_veiled_where_nothing_is_drawn_yet():
+def test_generation_is_veiled_where_nothing_is_drawn_yet():
     masked = np.ones((10, 2, 4, 4), bool)
     for k in range(8):
         masked[k].reshape(-1)[: 2 * k + 2] = False
     masked[8:] = False
-    rows = veiled(drawing(np.zeros((10, 4, 32, 32, 1), np.uint8), masked))
+    rows = veiled(generation_passes(np.zeros((10, 4, 32, 32, 1), np.uint8), masked))
     assert rows == {
         "2 of 32 tokens": [14, 14, 16, 16],
         "4 of 32 tokens": [12, 12, 16, 16],
@@ -105,9 +105,18 @@ def test_a_drawing_is_veiled_where_nothing_is_drawn_yet():
     }
 
 
+def test_passes_that_fill_several_tokens_of_few_are_told_as_they_are():
+    masked = np.ones((4, 2, 2, 2), bool)
+    masked[0].reshape(-1)[:3] = False
+    masked[1].reshape(-1)[:4] = False
+    masked[2:] = False
+    rows = veiled(generation_passes(np.zeros((4, 4, 32, 32, 1), np.uint8), masked))
+    assert [*rows] == ["3 of 8 tokens", "4 of 8 tokens", "the rest predicted", "settled"]
+
+
 def test_what_a_task_does_not_show_is_veiled_and_what_it_shows_a_part_of_is_not():
     clips = np.zeros((1, 8, 32, 32, 1), np.uint8)
-    rows = veiled(commit({name: Completion(None, clips, clips) for name in ("FP", "OPC")}, TokenizerConfig()))
+    rows = veiled(commit_conditions({name: Completion(None, clips, clips) for name in ("FP", "OPC")}, TokenizerConfig()))
     assert rows == {
         "FP: given": [0] * 4 + [16] * 4,
         "FP: filled in": [0] * 8,

@@ -68,6 +68,15 @@ def test_two_runs_are_compared_and_only_clear_differences_are_called_so(tmp_path
     assert main(["compare", str(a), str(same), "--out", str(page)]) == 0 and "better in 1 and worse in 0" in page.read_text()
 
 
+def test_distances_in_the_features_of_two_judges_are_not_compared(tmp_path, capsys):
+    runs = [made(tmp_path / name, 1.0) for name in ("a", "b")]
+    for run, value in zip(runs, (9.0, 3.0), strict=True):
+        distance = Metric(value=value, unit="at n = 1000", ci95=(value - 1, value + 1), limit=3.0)
+        record(run, "04_evaluate", {"generation": {"frechet_distance": distance}})
+    assert main(["compare", *map(str, runs), "--out", str(tmp_path / "compare.html")]) == 0
+    assert "other features" in capsys.readouterr().out
+
+
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path, capsys):
     good = made(tmp_path / "good", 1.0)
     val = made(tmp_path / "val", 1.0, notebook="02_validate_magvit")

@@ -1,5 +1,6 @@
 """Clips made from a class alone: are they of that class, lawful, like real ones, as varied, and new?"""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -9,13 +10,13 @@ from jaxtyping import Float, Int, UInt8
 
 from trajvit.datasets.loading import to_frames, to_video
 from trajvit.evaluation.baselines import blank
-from trajvit.evaluation.measure import Metric
+from trajvit.evaluation.measure import BETWEEN_SETS, Metric
 from trajvit.evaluation.scores import balls_shown
 from trajvit.magvit.classifier import VideoClassifier
 from trajvit.magvit.decoding import SAMPLING, DecodingConfig
 from trajvit.magvit.model import MAGVIT
 from trajvit.metrics.centres import Balls, find_balls
-from trajvit.metrics.distances import beside_floor, draw_ci95, frechet_distance, kernel_distance, mean_over_parts
+from trajvit.metrics.distances import beside_floor, frechet_distance, frechet_reach, kernel_distance, mean_over_parts
 from trajvit.metrics.diversity import NEIGHBOURS, Diversity, diversity
 from trajvit.metrics.lawfulness import Lawfulness, lawfulness
 from trajvit.metrics.memorization import CLOSE_PERCENTILE, memorization
@@ -90,8 +91,8 @@ def _class_agreement(
 def _distances(
     judge: VideoClassifier, clips: Clips, frames: Frames, labels: Labels, others: Mapping[str, Frames]
 ) -> dict[str, Metric]:
-    """How far the generated clips are from the real ones as a whole, in the judge's features, with the interval of another draw where
-    three quarters of them are enough; the limit is how far as many real clips are from others."""
+    """How far the generated clips are from the real ones as a whole, in the judge's features; the limit is how far as many
+    real clips are from others. The Fréchet distance has the interval of other draws, where three quarters of one are enough for it."""
     real, made = judge.features(to_video(clips.frames)), judge.features(to_video(frames))
     rivals = {"blank": judge.features(to_video(blank(frames)))} | {
         name: judge.features(to_video(other)) for name, other in others.items()
@@ -104,13 +105,11 @@ def _distances(
         if samples >= needed:
             found = beside_floor(distance, made, real)
             baselines = {rival: float(mean_over_parts(distance, features, real)) for rival, features in rivals.items()}
-            metrics[name] = Metric(
-                value=float(found.value),
-                unit=f"at n = {found.samples}",
-                ci95=draw_ci95(distance, made, labels, real) if samples * 3 // 4 - len(NAMES) >= needed else None,
-                baselines=baselines,
-                limit=float(found.floor),
-            )
+            unit = f"{BETWEEN_SETS}{found.samples}"
+            metrics[name] = Metric(value=float(found.value), unit=unit, baselines=baselines, limit=float(found.floor))
+    if samples * 3 // 4 - len(NAMES) > real.shape[1]:
+        reach = {rival: frechet_reach(features, labels, real) for rival, features in rivals.items()}
+        metrics["frechet_distance"] = _of_other_draws(metrics["frechet_distance"], frechet_reach(made, labels, real), reach)
     if samples > NEIGHBOURS:
         found, black = beside_floor(diversity, made, real), mean_over_parts(diversity, rivals["blank"], real)
         # Precision beside density: one outlier among the real clips is enough for precision to take blank ones.
@@ -118,6 +117,19 @@ def _distances(
             value, blank_value, limit = map(float, of)
             metrics[name] = Metric(value=value, unit="share", baselines={"blank": blank_value}, limit=limit, more_is_better=True)
     return metrics
+
+
+def _of_other_draws(distance: Metric, reach: float, rivals: Mapping[str, float]) -> Metric:
+    """A distance with its 95 % interval and those of its differences to rivals, by how far to either side its own goes and theirs go."""
+    differences = {}
+    for rival, of_rival in rivals.items():
+        apart, either = distance.value - distance.baselines[rival], math.hypot(reach, of_rival)
+        differences[rival] = (apart - either, apart + either)
+    return Metric(
+        **distance.model_dump(exclude={"ci95", "differences"}),
+        ci95=(max(distance.value - reach, 0.0), distance.value + reach),
+        differences=differences,
+    )
 
 
 def _near_copies(made: Balls, held_out: Balls, learnt: Balls) -> Metric:

@@ -33,7 +33,7 @@ class Headline:
     @property
     def verdict(self) -> str:
         """`at the limit`, `ahead of all`, or `no better than` the baseline that it does not clearly beat; of a figure whose chance is
-        not known, as a distance between two sets of clips, no more than whether it is at the limit."""
+        not known, no more than whether it is at the limit."""
         metric = self.metric
         if metric.limit is not None and self._reaches(metric.limit):
             return "at the limit"
@@ -49,8 +49,9 @@ class Headline:
 
     def _reaches(self, limit: float) -> bool:
         """Whether the figure or the better end of its interval is as good as the limit; an error may be a tenth above
-        it. What is better the more of it there is has no such slack: of 100 %, 91 are far from all."""
-        low, high = self.metric.ci95 or (self.metric.value, self.metric.value)
+        it. What is better the more of it there is has no such slack: of 100 %, 91 are far from all. A distance between sets of
+        clips is at the limit by its value alone: the fewer clips, the less either of the two is known."""
+        low, high = (self.metric.ci95 if not self.metric.between_sets else None) or (self.metric.value, self.metric.value)
         return high >= limit if self.metric.more_is_better else low <= limit * AT_LIMIT
 
 

@@ -12,6 +12,8 @@ from trajvit.datasets.files import write_json
 from trajvit.metrics.intervals import mean_ci95, paired_difference
 from trajvit.settings import InputError, Settings
 
+BETWEEN_SETS = "at n = "  # what the unit of a distance between sets begins with
+
 
 class Metric(Settings):
     """One measured figure: an error, or, where `more_is_better`, a merit.
@@ -51,6 +53,11 @@ class Metric(Settings):
             limit=limit,
             more_is_better=more_is_better,
         )
+
+    @property
+    def between_sets(self) -> bool:
+        """Whether it is a distance between sets of so many clips, in the features of a run's own judge: its limit was measured too."""
+        return self.unit.startswith(BETWEEN_SETS)
 
     @property
     def best_baseline(self) -> tuple[str, float] | None:

@@ -141,10 +141,10 @@ def decode(
     Padding positions start masked. Positions with interior condition tokens hold those and are replaced by the
     model's own tokens gradually, along the same schedule. `noise` may be None where nothing is drawn at random.
     """
-    return last(decoding_passes(transformer, prompt, config, noise, wanted))
+    return last_pass(decoding_passes(transformer, prompt, config, noise, wanted))
 
 
-def last(passes: Iterator[Sequence]) -> Sequence:
+def last_pass(passes: Iterator[Sequence]) -> Sequence:
     """What is there after the last pass."""
     return deque(passes, maxlen=1).pop()
 

@@ -28,7 +28,7 @@ from trajvit.magvit.decoding import (
     clip_noise,
     decode,
     decoding_passes,
-    last,
+    last_pass,
     noise_shape,
     quarters,
 )
@@ -58,8 +58,8 @@ class MAGVITConfig(Settings):
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How a clip is drawn: what is there of it after each of K passes, and which tokens are still masked."""
+class Passes:
+    """How a clip is generated: what is there of it after each of K passes, and which tokens are still masked."""
 
     video: Float[Tensor, "K C T H W"]
     masked: Bool[Tensor, "K t h w"]
@@ -134,8 +134,11 @@ class MAGVIT(nn.Module):
         clips = self._in_chunks(generated, torch.arange(len(labels)), self._at_once(decoding))
         return self.predict(clips[:, :, : given_frames(shape.frames)], labels=labels)
 
-    def drawing(self, label: int, seed: int = 0) -> Drawing:
-        """How `generate([label], seed)` draws its clip, to be looked at: its first try. Masked tokens are decoded as those of a black clip."""
+    def generation_passes(self, label: int, seed: int = 0) -> Passes:
+        """How `generate([label], seed)` comes to its clip's tokens, to be looked at, at the first try. Masked ones are decoded as a black clip's.
+
+        What `generate` does besides is left out: to draw again where the class was missed, and to predict the second half once more.
+        """
         labels = self._checked_labels([label]).to(self.device)
         self._check_seed(seed)
         with precision_on(self.device):
@@ -143,7 +146,7 @@ class MAGVIT(nn.Module):
         passes = passes.unflatten(1, self.config.tokenizer.grid)
         masked = passes == self.config.transformer.mask_token
         video = self.decode(torch.where(masked, self.encode(torch.zeros(1, *self._clip_shape())), passes))
-        return Drawing(video.cpu(), masked.cpu())
+        return Passes(video.cpu(), masked.cpu())
 
     def predict(
         self,
@@ -284,7 +287,7 @@ class MAGVIT(nn.Module):
         def sure_of(drawn: Sequence, of: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
             return self._named(drawn, "CLS", self.config.transformer.asked_class).gather(1, of[:, None])[:, 0]
 
-        tokens = last(self._drawing_passes(rows, label, seed, decoding, again=0))
+        tokens = last_pass(self._drawing_passes(rows, label, seed, decoding, again=0))
         if decoding.tries == 1:
             return tokens
         sure = sure_of(tokens, label)
@@ -292,7 +295,7 @@ class MAGVIT(nn.Module):
             (missed,) = (sure < SURE).nonzero(as_tuple=True)
             if not len(missed):
                 break
-            others = last(self._drawing_passes(rows[missed], label[missed], seed, decoding, again))
+            others = last_pass(self._drawing_passes(rows[missed], label[missed], seed, decoding, again))
             surer = sure_of(others, label[missed])
             better = surer > sure[missed]
             tokens[missed[better]], sure[missed[better]] = others[better], surer[better]

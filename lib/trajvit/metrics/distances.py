@@ -17,9 +17,10 @@ from trajvit.metrics.neighbours import PIECE
 from trajvit.settings import InputError
 
 Features = Float[np.ndarray, "_ _"]
+Moments = tuple[Float[np.ndarray, " D"], Float[np.ndarray, "D D"]]  # mean and covariance
 Measure = Callable[[Features, Features], float | Sequence[float]]  # of one set beside another: one number, or several
 MOST_PARTS = 8  # of the real features, which are compared in pairs
-PICKS = 40  # of the generated features, whose scatter says how far another draw might come out
+PICKS = 40  # of three quarters of the generated features
 
 
 def frechet_distance(features: Features, others: Features) -> float:
@@ -34,12 +35,7 @@ def frechet_distance(features: Features, others: Features) -> float:
                 f"{len(one)} samples of {one.shape[1]} features were given; the Fréchet distance needs more samples than "
                 f"features: give at least {one.shape[1] + 1}, or use the kernel distance"
             )
-    (mean, covariance), (other_mean, other_covariance) = _moments(features), _moments(others)
-    # tr (C1 C2)^(1/2) = tr (C1^(1/2) C2 C1^(1/2))^(1/2), whose argument is symmetric.
-    root = _square_root(covariance)
-    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ other_covariance @ root), 0)).sum()
-    apart = ((mean - other_mean) ** 2).sum() + np.trace(covariance) + np.trace(other_covariance) - 2 * shared
-    return max(float(apart), 0.0)
+    return _frechet(_moments(features), _moments(others))
 
 
 def kernel_distance(features: Features, others: Features) -> float:
@@ -85,29 +81,32 @@ def mean_over_parts(measure: Measure, generated: Features, real: Features) -> Fl
     return _mean([measure(generated[: len(part)], part) for part in parts])
 
 
-def draw_ci95(
-    distance: Callable[[Features, Features], float], generated: Features, labels: Int[np.ndarray, " N"], real: Features
-) -> tuple[float, float]:
-    """The 95 % interval of the value of `beside_floor` over draws of as many clips of the same `labels`, beside the same real ones.
+def frechet_reach(generated: Features, labels: Int[np.ndarray, " N"], real: Features) -> float:
+    """How far to either side the 95 % interval of `beside_floor`'s Fréchet distance goes, over draws of as many clips of the same `labels`.
 
-    By the jackknife that leaves a quarter out (Shao and Wu, Annals of Statistics 17, 1176, 1989): the distances of m of the n clips, of each
-    class as many, scatter by (n - m) / m of the variance of whole draws; that they are higher, since they are fewer, plays no part.
-    Resampling with repetition would bring copies, of which a distance takes notice. `distance` has to take three quarters of the
-    clips; there are two of each label at least.
+    By the jackknife that leaves a quarter out (Shao and Wu, Annals of Statistics 17, 1176, 1989): distances of m of the n clips, the same
+    share of each class, have (n - m) / m times the variance of whole draws. Only their scatter counts, not their mean, which is
+    higher for fewer clips. (A bootstrap would take clips twice, which moves a distance.) The chance in the real clips is left out.
+    Each label has two clips or more, and three quarters of all are more than there are features.
     """
     parts, rng = _parts(generated, real), np.random.Generator(np.random.Philox(key=0))
     generated, labels = generated[: len(parts[0])], labels[: len(parts[0])]
     classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    kept = [len(rows) * 3 // 4 for rows in classes]
+    kept, beside = [len(rows) * 3 // 4 for rows in classes], _moments(np.concatenate(parts))
+    picks = [
+        np.concatenate([rng.permutation(rows)[:count] for rows, count in zip(classes, kept, strict=True)]) for _ in range(PICKS)
+    ]
+    scatter = float(np.std([_frechet(_moments(generated[pick]), beside) for pick in picks], ddof=1))
+    return NORMAL * scatter * (sum(kept) / (len(generated) - sum(kept))) ** 0.5
 
-    def of_a_pick() -> float:
-        pick = [rng.permutation(rows)[:count] for rows, count in zip(classes, kept, strict=True)]
-        return float(np.mean([distance(generated[np.concatenate(pick)], part) for part in parts]))
 
-    scatter = float(np.std([of_a_pick() for _ in range(PICKS)]))
-    reach = NORMAL * scatter * (sum(kept) / (len(generated) - sum(kept))) ** 0.5
-    value = float(mean_over_parts(distance, generated, real))
-    return value - reach, value + reach
+def _frechet(moments: Moments, others: Moments) -> float:
+    (mean, covariance), (other_mean, other_covariance) = moments, others
+    # tr (C1 C2)^(1/2) = tr (C1^(1/2) C2 C1^(1/2))^(1/2), whose argument is symmetric.
+    root = _square_root(covariance)
+    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ other_covariance @ root), 0)).sum()
+    apart = ((mean - other_mean) ** 2).sum() + np.trace(covariance) + np.trace(other_covariance) - 2 * shared
+    return max(float(apart), 0.0)
 
 
 def _mean(measured: Sequence[float | Sequence[float]]) -> Float[np.ndarray, "*K"]:
@@ -131,7 +130,7 @@ def _check_alike(features: Features, others: Features) -> None:
             )
 
 
-def _moments(features: Features) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, "D D"]]:
+def _moments(features: Features) -> Moments:
     features = features.astype(np.float64)
     return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
 

@@ -70,16 +70,19 @@ def _veil(axis: plt.Axes, masked: Bool[np.ndarray, "h w"], size: tuple[int, int]
         axis.add_patch(Rectangle(corner, width, height, facecolor=VEIL_COLOUR, edgecolor="white", linewidth=0.3))
 
 
-def drawing(frames: UInt8[np.ndarray, "K T H W C"], masked: Bool[np.ndarray, "K t h w"]) -> Figure:
-    """How MAGVIT draws a clip (`MAGVIT.drawing`): what is there after some of its K passes, under a veil where tokens are masked."""
-    drawn = (~masked).sum(axis=(1, 2, 3))
-    of, half = masked[0].size, int(drawn[drawn < masked[0].size].max())
-    looks = {f"{count} of {of} tokens": int((drawn >= count).argmax()) for count in (half // 8, half // 4, half // 2, half)}
-    looks |= {"the rest predicted": int((drawn == of).argmax()), "settled": len(frames) - 1}
-    return film_strips({title: frames[k] for title, k in looks.items()}, masked={title: masked[k] for title, k in looks.items()})
+def generation_passes(frames: UInt8[np.ndarray, "K T H W C"], masked: Bool[np.ndarray, "K t h w"]) -> Figure:
+    """How MAGVIT generates a clip: what is there after some of its K passes (`MAGVIT.generation_passes`), veiled where tokens are masked."""
+    there = (~masked).sum(axis=(1, 2, 3))
+    half = int(there[there < masked[0].size].max(initial=0))
+    looks = dict.fromkeys(int((there >= max(1, half * part // 8)).argmax()) for part in (1, 2, 4, 8))
+    titles = {f"{there[k]} of {masked[0].size} tokens": k for k in looks if there[k] <= half}
+    titles |= {"the rest predicted": int((there == masked[0].size).argmax()), "settled": len(frames) - 1}
+    return film_strips(
+        {title: frames[k] for title, k in titles.items()}, masked={title: masked[k] for title, k in titles.items()}
+    )
 
 
-def commit(by_task: dict[str, Completion], shape: TokenizerConfig) -> Figure:
+def commit_conditions(by_task: dict[str, Completion], shape: TokenizerConfig) -> Figure:
     """What the transformer is given of a clip in some tasks, and what it makes of it: under the veil is [MASK]; elsewhere stands the token of
     what is shown, with its padding, to be refined."""
     rows, masked = {}, {}

@@ -13,7 +13,10 @@ from trajvit.running.records import Record
 from trajvit.settings import InputError
 from trajvit.worlds.config import WorldConfig
 
-CLEAR = "Better and worse are said only where the two 95 % intervals, over clips, do not meet; another seed may differ by more."
+CLEAR = (
+    "Better and worse are said only where the two 95 % intervals, over clips, do not meet; another seed may differ by more. "
+    "Distances between sets of clips are in the features of each run's own judge."
+)
 
 
 def compare(first: Record, second: Record, page: Path) -> Table:
@@ -84,6 +87,8 @@ def _world(one: Record) -> WorldConfig | tuple:
 
 
 def _verdict(a: Metric, b: Metric) -> str:
+    if a.between_sets and a != b:
+        return "other features"
     if a.ci95 is None or b.ci95 is None:
         return "same" if a.value == b.value else "no interval"
     if a.ci95[0] <= b.ci95[1] and b.ci95[0] <= a.ci95[1]:

@@ -1,5 +1,6 @@
 """What README, its further pages and the model cards say was measured is what the committed reports hold."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -41,6 +42,12 @@ def test_the_published_models_are_what_their_parameters_make(names, parameters, 
 
 def test_all_published_models_are_told_of():
     assert sorted(name for names, *_ in TABLES for name in names) == published()
+
+
+def test_the_pictures_are_those_of_the_page_of_the_published_model():
+    page = (ROOT / "reports" / "compact-30k" / "04_evaluate.html").read_text()
+    pictures = re.findall(r"\]\((docs/[^)]+\.png)\)", (ROOT / "README.md").read_text())
+    assert len(pictures) == 2 and all(base64.b64encode((ROOT / one).read_bytes()).decode() in page for one in pictures)
 
 
 def test_all_links_lead_somewhere():

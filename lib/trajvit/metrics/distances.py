@@ -35,7 +35,8 @@ def frechet_distance(features: Features, others: Features) -> float:
                 f"{len(one)} samples of {one.shape[1]} features were given; the Fréchet distance needs more samples than "
                 f"features: give at least {one.shape[1] + 1}, or use the kernel distance"
             )
-    return _frechet(_moments(features), _moments(others))
+    own = _moments(features)
+    return _frechet(own, _square_root(own[1]), _moments(others))
 
 
 def kernel_distance(features: Features, others: Features) -> float:
@@ -93,17 +94,18 @@ def frechet_reach(generated: Features, labels: Int[np.ndarray, " N"], real: Feat
     generated, labels = generated[: len(parts[0])], labels[: len(parts[0])]
     classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     kept, beside = [len(rows) * 3 // 4 for rows in classes], _moments(np.concatenate(parts))
+    root = _square_root(beside[1])  # once for all picks
     picks = [
         np.concatenate([rng.permutation(rows)[:count] for rows, count in zip(classes, kept, strict=True)]) for _ in range(PICKS)
     ]
-    scatter = float(np.std([_frechet(_moments(generated[pick]), beside) for pick in picks], ddof=1))
+    scatter = float(np.std([_frechet(beside, root, _moments(generated[pick])) for pick in picks], ddof=1))
     return NORMAL * scatter * (sum(kept) / (len(generated) - sum(kept))) ** 0.5
 
 
-def _frechet(moments: Moments, others: Moments) -> float:
+def _frechet(moments: Moments, root: Float[np.ndarray, "D D"], others: Moments) -> float:
+    """The distance of two sets by their moments; `root` is the square root of the first covariance."""
     (mean, covariance), (other_mean, other_covariance) = moments, others
     # tr (C1 C2)^(1/2) = tr (C1^(1/2) C2 C1^(1/2))^(1/2), whose argument is symmetric.
-    root = _square_root(covariance)
     shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ other_covariance @ root), 0)).sum()
     apart = ((mean - other_mean) ** 2).sum() + np.trace(covariance) + np.trace(other_covariance) - 2 * shared
     return max(float(apart), 0.0)

@@ -1,6 +1,7 @@
 """A run that is kept in a bucket, as `run --out s3://…` keeps it."""
 
 import shutil
+import time
 
 import pytest
 from cloud_server import amazon
@@ -83,6 +84,18 @@ def test_a_lock_that_another_took_over_meanwhile_is_no_leave_to_send(bucket, clo
         with pytest.raises(OSError, match="was taken over by another process"):
             check_lock()
     assert Bucket(f"{bucket}/mine").read("_lock/machine") == b"another's"
+
+
+def test_a_run_whose_place_another_machine_takes_over_is_not_gone_on_with(bucket, notebooks, parameters, monkeypatch, capsys):
+    monkeypatch.setattr(away, "SEND_S", 0.2)
+    monkeypatch.setattr(away, "BEAT_S", 0.1)
+    place = f"{bucket}/mine"
+    taking = f"Bucket({place!r}).write('_lock/machine', b'another')"
+    notebooks(**{"01_a": f"import time\nfrom trajvit.datasets.bucket import Bucket\n{taking}\ntime.sleep(300)"})
+    began = time.monotonic()
+    assert main(["run", parameters, "--out", place]) == 1
+    assert time.monotonic() - began < 150 and Bucket(place).read("_lock/machine") == b"another"
+    assert "was taken over by another process" in capsys.readouterr().err
 
 
 def test_a_run_that_another_machine_is_at_is_left_alone(bucket, notebooks, parameters, capsys):

@@ -156,6 +156,10 @@ class Bucket:
         return ObjectStore(self.store, read_only=True)
 
 
+class LostLock(OSError):
+    """A lock was taken over by another process while this machine slept: what it guards is that one's now."""
+
+
 class BucketLock:
     """A lock kept as the object `_lock/<name>`, which its holder renews; one that stays silent is taken over.
 
@@ -180,17 +184,18 @@ class BucketLock:
         self._heart.join()
         if self._tag is not None:
             with suppress(OSError):  # it will count as abandoned soon
-                self.bucket.impatient().delete(self.key)
+                if self._replaced(self.bucket.impatient(), self._tag):  # still ours, after a machine's sleep too
+                    self.bucket.impatient().delete(self.key)
 
     def _check(self) -> None:
-        """Raise `OSError` where the lock was taken over, while this machine slept: what is there is another's now."""
+        """Raise `LostLock` where the lock was taken over."""
         found = self._found(self.bucket)
         if found is None or self._token not in found[0]:
             self._tag = None  # it is not ours to give up
-            raise OSError(f"{self.bucket} was taken over by another process: what was made here since is on this disk alone")
+            raise LostLock(f"{self.bucket} was taken over by another process: what was made here since is on this disk alone")
 
     def _taken(self) -> str:
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
+        from obstore.exceptions import AlreadyExistsError
 
         with suppress(AlreadyExistsError):
             return self._put(self.bucket, "create")
@@ -210,10 +215,9 @@ class BucketLock:
                     f"{self.bucket} is being written by {named(text)}: wait for it, or stop it and run this again "
                     f"{STALE_S:.0f} s later"
                 )
-        try:
-            return self._put(self.bucket, {"e_tag": tag})
-        except PreconditionError:
-            raise InputError(f"{self.bucket} was taken over by another process just now: wait for it") from None
+        if (own := self._replaced(self.bucket, tag)) is None:
+            raise InputError(f"{self.bucket} was taken over by another process just now: wait for it")
+        return own
 
     def _found(self, bucket: Bucket) -> tuple[str, str, float] | None:
         """The lock's text, its tag and when it was written, by the bucket's clock; None where there is no lock."""
@@ -235,17 +239,17 @@ class BucketLock:
     def _beat(self) -> None:
         while self._tag is not None and not self._released.wait(BEAT_S):
             with suppress(OSError):  # the work itself meets the same trouble and says so
-                self._tag = self._renewed(self.bucket.impatient())
+                self._tag = self._replaced(self.bucket.impatient(), self._tag)
 
-    def _renewed(self, bucket: Bucket) -> str | None:
-        """The new tag of our lock; None where it was taken over, while this machine slept."""
+    def _replaced(self, bucket: Bucket, tag: str) -> str | None:
+        """The new tag of the lock that had this one: ours is renewed, or another's taken over; None where somebody was faster."""
         from obstore.exceptions import PreconditionError
 
         try:
-            return self._put(bucket, {"e_tag": self._tag})
+            return self._put(bucket, {"e_tag": tag})
         except PreconditionError:
             found = self._found(bucket)
-            return found[1] if found and self._token in found[0] else None  # renewed, but the answer was lost
+            return found[1] if found and self._token in found[0] else None  # ours, but the answer was lost
 
 
 def _unless_no_bucket(error: FileNotFoundError) -> None:

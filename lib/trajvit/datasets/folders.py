@@ -57,7 +57,7 @@ class Folder(Protocol):
     def lock(self, name: str) -> AbstractContextManager[Callable[[], None]]:
         """A context in which nobody else holds the lock `name` here; raises `InputError` where somebody does.
 
-        What it gives raises `OSError` where the lock has been taken over since, while this machine slept.
+        What it gives raises `LostLock`, an `OSError`, where the lock has been taken over since, while this machine slept.
         """
 
     def naming(self, key: str, done: str) -> AbstractContextManager[None]:

@@ -1,14 +1,16 @@
 """Runs' folders, each held by one at a time. One that is kept in a bucket is brought from there when a run begins, and sent
 there as it grows: the bucket's copy counts."""
 
+import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from trajvit.datasets.bucket import Bucket
+from trajvit.datasets.bucket import Bucket, LostLock
 from trajvit.datasets.folders import open_folder
 from trajvit.datasets.progress import Telling
 from trajvit.running.mirror import INDEX, Mirror
@@ -32,8 +34,9 @@ def _kept_in(place: str, folder: Path, parts: int, stand: Stand, say: Callable[[
     """A context in which `folder` is this machine's copy of `s3://bucket/prefix`: brought from there first, sent there as it changes,
     with how many of its `parts` are done.
 
-    What could not be sent the last time is put aside, not lost. Raises `InputError` where another machine is at it, `OSError`
-    where the last of it could not be sent.
+    What the last sending could not send is put aside, not lost; what a killed run had not begun to send is made again. A run whose
+    place another machine takes over is interrupted. Raises `InputError` where another machine is at it, `OSError` where the last
+    of it could not be sent.
     """
     bucket = Bucket(place)
     mirror = Mirror(bucket, folder)
@@ -71,6 +74,9 @@ def _sending(send: Callable[[], None], tell: Callable[[], None], say: Callable[[
                 sent = time.monotonic()
                 try:
                     send()
+                except LostLock as error:  # whatever is made here from now on is in vain
+                    say(f"trajvit: {error}")
+                    return os.kill(os.getpid(), signal.SIGINT)
                 except OSError as error:
                     say(f"trajvit: {error}; tried again in {SEND_S:.0f} s")
 

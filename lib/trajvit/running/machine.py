@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from trajvit.datasets.bucket import Bucket, open_bucket
+from trajvit.datasets.bucket import Bucket, LostLock, open_bucket
 from trajvit.datasets.progress import Telling
 from trajvit.running.mirror import Mirror
 from trajvit.running.places import ROOT, RUNS
@@ -78,7 +78,7 @@ def work(bucket: Bucket, out: Path, log: Path | None, commands: list[list[str]],
             if log is not None:
                 bucket.send("machine.log", log)
         except OSError as error:
-            if urgent:
+            if urgent or isinstance(error, LostLock):  # whatever is made here from now on would be in vain
                 raise
             print(f"trajvit: {error}; tried again in {SEND_S:.0f} s", flush=True)
 
@@ -99,18 +99,20 @@ def _follow(command: list[str], out: Path, why_leave: Callable[[], str], send: C
     """Run a command to its end, or to ours."""
     print("$ " + " ".join(command), flush=True)
     process, sent = subprocess.Popen(command, cwd=ROOT), -SEND_S
-    while True:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(BEAT_S)
-            break
-        if why := why_leave():
-            _stop(process)
-            raise Leaving(why)
-        done, _, note = stand(out)
-        telling.advance(done, note or " ".join(command[2:4]))
-        if time.monotonic() - sent >= SEND_S:
-            send()
-            sent = time.monotonic()
+    try:
+        while process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(BEAT_S)
+                break
+            if why := why_leave():
+                raise Leaving(why)
+            done, _, note = stand(out)
+            telling.advance(done, note or " ".join(command[2:4]))
+            if time.monotonic() - sent >= SEND_S:
+                send()
+                sent = time.monotonic()
+    finally:
+        _stop(process)
     if process.returncode == 75:
         raise Leaving(why_leave() or ENDINGS[75])  # the run itself may have heard the notice first
     if process.returncode:
@@ -119,7 +121,7 @@ def _follow(command: list[str], out: Path, why_leave: Callable[[], str], send: C
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """As Ctrl-C would, and for sure."""
+    """As Ctrl-C would, and for sure, where it has not ended."""
     process.terminate()
     try:
         process.wait(STOPPING_S)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +17,7 @@ class Mirror:
 
     `RESULTS.json` there lists what belongs together. It is written after everything that it lists, and what it no longer
     lists is deleted after it, so that a copy cut short leaves the last whole one, never half a checkpoint. The run's manifest
-    goes after all other files, since it says which of them are done.
+    goes after all other files and their list, since it says which of them are done.
     """
 
     def __init__(self, bucket: Bucket, folder: Path):
@@ -41,16 +42,23 @@ class Mirror:
         """Bring the bucket up to date. Raises `OSError` where it cannot be reached."""
         for _ in range(PASSES):
             there = self._there()
-            if all(self._copy(key, there[key]) for key in sorted(there, key=lambda key: key == MANIFEST)):
+            if all(self._copy(key, there[key]) for key in there if key != MANIFEST):
                 break
         else:
             return  # the folder never stood still; what the bucket has stays valid
-        if sorted(there) != self.listed:
-            self.bucket.write(INDEX, json.dumps(sorted(there)).encode())
-            self.listed = sorted(there)
+        if MANIFEST in there:
+            self._list(key for key in there if key != MANIFEST or key in self.listed)
+            self._copy(MANIFEST, there[MANIFEST])
+        self._list(there)
         for key in self.copied.keys() - there.keys():
             self.bucket.delete(f"{RESULTS}/{key}")
             del self.copied[key]
+
+    def _list(self, keys: Iterable[str]) -> None:
+        """Say in the bucket what belongs together, where that has changed."""
+        if (listed := sorted(keys)) != self.listed:
+            self.bucket.write(INDEX, json.dumps(listed).encode())
+            self.listed = listed
 
     def _copy(self, key: str, seen: tuple[int, int]) -> bool:
         """Copy a file unless that was done; False where it is gone, and with it perhaps others that belong to it."""

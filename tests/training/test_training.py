@@ -147,7 +147,7 @@ def test_what_is_generated_is_learnt_from_clips_where_they_were_filmed(data, tas
     torch.manual_seed(0)
     tokenizer_config, config = Recipe().models(data.config.world)
     clips = WithShifted(load_clips(data, 8), 3, 0, torch.arange(4))
-    objective = MaskedModelling(MaskedTransformer(config), Tokenizer(tokenizer_config), clips, views=4)
+    objective = MaskedModelling(MaskedTransformer(config), Tokenizer(tokenizer_config), clips, copies=4)
     objective.prepare()
     objective.shares = torch.eye(len(TASKS))[task_number(task)]
     losses = []
@@ -450,9 +450,9 @@ def test_every_epoch_is_a_permutation_and_batches_need_no_state():
 
 
 def test_the_learning_rate_climbs_then_falls_to_nothing():
-    config = FitConfig(steps=100, batch_size=1, learning_rate=1.0, warmup_share=0.1)
+    config = FitConfig(steps=100, batch_size=1, learning_rate=1.0)
     rates = [learning_rate_at(config, step) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 == rates[10] and rates[-1] < 0.001
+    assert rates[0] == pytest.approx(0.2) and max(rates) == 1.0 == rates[5] and rates[-1] < 0.001
 
 
 def test_frames_and_videos_are_two_ways_to_say_the_same(data):

@@ -23,6 +23,7 @@ from trajvit.settings import InputError, Settings
 
 ANSWER_WITHIN_S = 8  # a Dask scheduler, and the first of its workers
 ENDED_WITH_PARENT_S = 0.1
+SHARING = "TRAJVIT_SHARING"  # in a process's environment: how many work on this machine `at_once`
 WORTH_PROCESSES = 1000  # clips: work on fewer is done before fresh processes have loaded torch
 
 
@@ -86,7 +87,7 @@ def at_once(
         warnings.catch_warnings(),
         crew(Labour(), workers) as each,
         Telling(work, len(calls), "parts", listener=on_progress) as telling,
-        closing(each(_named_result, calls.items())) as results,
+        closing(each(partial(_named_result, workers), calls.items())) as results,
     ):
         # A process whose memory has grown is ended after its call, and another one takes the next.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
@@ -96,8 +97,9 @@ def at_once(
     return {name: found[name] for name in calls}
 
 
-def _named_result(named: tuple[str, Callable[[Listener], Any]]) -> tuple[str, Any]:
+def _named_result(workers: int, named: tuple[str, Callable[[Listener], Any]]) -> tuple[str, Any]:
     name, call = named
+    os.environ[SHARING] = str(workers)
     return name, call(silent)
 
 

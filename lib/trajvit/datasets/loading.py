@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Num, UInt8
 from torch import Tensor
 
+from trajvit.datasets.labour import SHARING
 from trajvit.datasets.store import Dataset
 from trajvit.settings import InputError
 
@@ -199,13 +200,13 @@ def rolled(videos: Num[Tensor, "B C T H W"], by: Int[Tensor, " B"], axis: int) -
 def load_clips(dataset: Dataset, samples: int | None = None, memory_bytes: int | None = None) -> TrainingClips:
     """The first `samples` clips of a dataset, or all: in memory if they take at most `memory_bytes`, else streamed.
 
-    By default a share of this machine's memory, of which each of a training's processes on it has its part. Raises `InputError`
-    when the dataset holds fewer.
+    By default a share of this machine's memory, of which each of a training's processes on it has its part, and each of those that
+    work `at_once`. Raises `InputError` when the dataset holds fewer.
     """
     count = len(dataset) if samples is None else samples
     if not 0 < count <= len(dataset):
         raise InputError(f"{count} samples were asked of {dataset.root}, which holds {len(dataset)}: ask for 1 to {len(dataset)}")
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as torchrun says it
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get(SHARING, "1"))  # as torchrun says it, or `at_once`
     most = MEMORY_SHARE * psutil.virtual_memory().total / processes if memory_bytes is None else memory_bytes
     if count * dataset.config.world.bytes > most:
         return ClipStream(dataset, count)

@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 BACKGROUND, BORDER, INK = (18, 18, 20), (70, 70, 76), (225, 225, 225)
-LABEL_PX, GAP_PX = 14, 6
+LABEL_PX, GAP_PX, SIDE_PX = 14, 6, 96
+FRAMES_PER_SECOND = 6.0
 
 
 class Animation:
@@ -42,12 +43,10 @@ def image_tag(content: bytes, kind: Literal["gif", "png"], alt: str, width_px: i
     return f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="data:image/png;base64,{still}">{image}</picture>'
 
 
-def moving_clips(
-    rows: dict[str, UInt8[np.ndarray, "n T H W C"]], alt: str, side_px: int = 96, frames_per_second: float = 6.0
-) -> Animation:
-    """A grid of moving clips, a title a row; each clip's height is about `side_px`."""
+def moving_clips(rows: dict[str, UInt8[np.ndarray, "n T H W C"]], alt: str) -> Animation:
+    """A grid of moving clips, a title a row; each clip's height is about `SIDE_PX`."""
     first = next(iter(rows.values()))
-    scale = max(1, side_px // first.shape[2])
+    scale = max(1, SIDE_PX // first.shape[2])
     height, width = first.shape[2] * scale, first.shape[3] * scale
     columns = max(len(clips) for clips in rows.values())
     size = (columns * (width + GAP_PX) + GAP_PX, len(rows) * (height + LABEL_PX + GAP_PX) + GAP_PX)
@@ -66,6 +65,6 @@ def moving_clips(
                 pen.rectangle((left - 1, top + LABEL_PX - 1, left + width, top + LABEL_PX + height), outline=BORDER)
         pictures.append(picture)
     buffer = io.BytesIO()
-    pause = [round(1000 / frames_per_second)] * (len(pictures) - 1) + [700]
+    pause = [round(1000 / FRAMES_PER_SECOND)] * (len(pictures) - 1) + [700]
     pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=pause, loop=0)
     return Animation(buffer.getvalue(), alt)

@@ -44,7 +44,7 @@ plt.rcParams.update(
 def film_strips(
     rows: dict[str, UInt8[np.ndarray, "T H W C"]], given: int = 0, masked: dict[str, Bool[np.ndarray, "t h w"]] | None = None
 ) -> Figure:
-    """One clip a row, one frame a column; a line stands after the first `given` frames, and tokens of a row that are `masked` are veiled."""
+    """One clip a row, one frame a column; the first `given` frames have coloured edges, and tokens of a row that are `masked` are veiled."""
     times = len(next(iter(rows.values())))
     figure, axes = plt.subplots(len(rows), times, figsize=(times * 0.95, len(rows) * 1.0), squeeze=False)
     for line, (title, clip) in zip(axes, rows.items(), strict=True):
@@ -92,13 +92,13 @@ def commit_conditions(by_task: dict[str, Completion], shape: TokenizerConfig) ->
     return film_strips(rows, masked=masked)
 
 
-def trajectories(clips: Clips, each: int = 6) -> Figure:
+def trajectories(clips: Clips) -> Figure:
     """Paths of a few clips a family, seen in 3-D, depth to the back."""
     rows = (len(NAMES) + 1) // 2
     figure, axes = plt.subplots(rows, 2, figsize=(8, 3.4 * rows), subplot_kw={"projection": "3d"}, layout="none")
     figure.subplots_adjust(left=0, right=0.96, bottom=0.03, top=0.97, wspace=0.02, hspace=0.1)
     for label, (axis, name) in enumerate(zip(axes.flat, NAMES, strict=False)):
-        for path in clips.points[clips.label == label][:each]:
+        for path in clips.points[clips.label == label][:6]:
             axis.plot(path[:, 0], path[:, 2], -path[:, 1], ".-", color=COLOURS[label], alpha=0.6, linewidth=1, markersize=3)
         axis.set_title(name)
         _span_the_world(axis)
@@ -156,16 +156,16 @@ def class_balance(label: Int[np.ndarray, " N"] | UInt8[np.ndarray, " N"]) -> Fig
 def where_balls_are(clips: Clips) -> Figure:
     """Where in the frame each family's balls fly: all clips laid over each other."""
     figure, axes = plt.subplots(1, len(NAMES), figsize=(8, 2.3))
-    for label, (axis, name) in enumerate(zip(axes, NAMES, strict=True)):
-        light = clips.frames[clips.label == label].max(axis=-1).astype(np.float32).mean(axis=(0, 1))
-        axis.imshow(light, cmap="magma")
+    light = [clips.frames[clips.label == label].max(axis=-1).astype(np.float32).mean(axis=(0, 1)) for label in range(len(NAMES))]
+    for axis, name, one in zip(axes, NAMES, light, strict=True):
+        axis.imshow(one, cmap="magma", vmin=0, vmax=np.max(light))
         axis.set(title=name, xticks=[], yticks=[])
         axis.grid(False)
     return figure
 
 
 def losses(history: dict[str, dict[str, list[float]]]) -> Figure:
-    """The logged parts of each stage's loss against the step."""
+    """The logged parts of each stage's loss against the step, each the mean over the last 4 % of what was logged."""
     figure, axes = plt.subplots(1, len(history), figsize=(5.2 * len(history), 2.8), squeeze=False, layout="constrained")
     for axis, (stage, scalars) in zip(axes[0], history.items(), strict=True):
         for name, values in scalars.items():
@@ -178,8 +178,8 @@ def losses(history: dict[str, dict[str, list[float]]]) -> Figure:
     return figure
 
 
-def _smooth(values: list[float], share: float = 0.04) -> Float[np.ndarray, " n"]:
-    width = max(1, int(share * len(values)))
+def _smooth(values: list[float]) -> Float[np.ndarray, " n"]:
+    width = max(1, len(values) // 25)
     padded = np.pad(np.asarray(values, float), (width - 1, 0), mode="edge")
     return np.convolve(padded, np.full(width, 1 / width), mode="valid")
 
@@ -282,23 +282,22 @@ def calibration(sure: Reliability, coverage: dict[str, Coverage]) -> Figure:
     for name, one in coverage.items():
         level, covered = np.insert(one.level, 0, 0), np.insert(one.covered, 0, 0)
         right.plot(level, covered, "o-", markersize=3, color=colours[name], label=name.replace("_", " "))
-    right.set(xlabel="should lie within", ylabel="lies within", title="the ball's place in ten futures")
+    right.set(xlabel="nominal coverage", ylabel="observed coverage", title="the ball's place in ten futures")
     right.legend(fontsize=7)
     return figure
 
 
-def lawful_paths(
-    laws: Lawfulness, frames: UInt8[np.ndarray, "N T H W C"], labels: Int[np.ndarray, " N"], each: int = 5
-) -> Figure:
-    """Generated clips, all frames of each laid over one another, with the nearest path of its family drawn through."""
-    curves = laws.curves()
+def lawful_paths(laws: Lawfulness, frames: UInt8[np.ndarray, "N T H W C"], labels: Int[np.ndarray, " N"]) -> Figure:
+    """Five generated clips of each family, all frames of each laid over one another, with the nearest path of its family drawn through
+    and how far the ball is from it; what is too far, or no one ball, is marked."""
+    curves, each = laws.curves(), 5
     figure, axes = plt.subplots(len(NAMES), each, figsize=(1.5 * each, 1.6 * len(NAMES)), squeeze=False)
     for label, (line, name) in enumerate(zip(axes, NAMES, strict=True)):
         for axis, row in zip(line, np.flatnonzero(labels == label), strict=False):
             axis.imshow(frames[row].max(axis=(0, -1)), vmin=0, vmax=255)
             axis.plot(*curves[row].T, color=COLOURS[1], linewidth=1)
             axis.set(xlim=(-0.5, frames.shape[3] - 0.5), ylim=(frames.shape[2] - 0.5, -0.5))
-            said = f"{laws.residual[row]:.2f} px" if laws.single[row] else "not one ball"
+            said = f"{'' if laws.lawful[row] else '✗ '}{laws.residual[row]:.2f} px" if laws.single[row] else "✗ not one ball"
             axis.set_title(said, fontsize=7, color=COLOURS[2] if laws.lawful[row] else "#b3261e")
         line[0].set_ylabel(name)
         for axis in line:

@@ -22,7 +22,6 @@ from trajvit.training.peak import matmul_peak
 LOOKING_SHARE = 0.03  # of a training's time that looks may take
 FIRST_LOOK_S = 2.0  # what the first is expected to take
 PEAK_SIDE, PEAK_PERIOD_S = 1024, 0.1
-Clips = UInt8[np.ndarray, "N T H W C"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,12 @@ class Look:
     """What was seen of a model: its figures, clips by the name of their picture, and the operations of one sample's step."""
 
     figures: dict[str, float]
-    clips: dict[str, Clips] = field(default_factory=dict)
+    clips: dict[str, UInt8[np.ndarray, "N T H W C"]] = field(default_factory=dict)
     flops_a_sample: float = 0.0
 
 
 class Journal:
-    """Keeps the progress, TensorBoard and the log of one training; it changes nothing of it.
+    """Tells of one training in its progress, and in TensorBoard of what is seen in looks; it changes nothing of it.
 
     `look`, where there is one, is called with the averaged model, as often as `LOOKING_SHARE` of the time allows; the random
     numbers that it draws are not the training's.
@@ -94,7 +93,7 @@ class Journal:
         self.last_s = time.monotonic() - began
         self.looked_s += self.last_s
 
-    def _show(self, name: str, clips: Clips, done: int) -> None:
+    def _show(self, name: str, clips: UInt8[np.ndarray, "N T H W C"], done: int) -> None:
         """The clips as a strip beside the progress record, and moving, in the record and in TensorBoard."""
         strip, moving = film_strip(clips), thumbnail(np.concatenate(list(clips), axis=2))
         self.folder.write(f"{name}.png", strip)

@@ -79,7 +79,7 @@ def look_at_transformer(val: Clips, clips: TrainingClips, tokenizer: Tokenizer, 
         device = next(model.parameters()).device
         whole = MAGVIT(tokenizer, model.eval(), NAMES, mirrored)
         video, losses = to_video(val.frames).to(device), []
-        tokens, own = (tokenizer.encode(clips).flatten(1) for clips in (video, learnt.to(device)))
+        tokens, own = (tokenizer.encode(some).flatten(1) for some in (video, learnt.to(device)))
         work = flops(lambda: losses.append(loss(model, tokens)))
         predicted = to_frames(whole.predict(video[:, :, :given]))
         figures = {

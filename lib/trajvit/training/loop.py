@@ -20,7 +20,7 @@ from trajvit.datasets.folders import Folder, open_folder
 from trajvit.datasets.loading import MIXED, TrainingClips, batch_rows
 from trajvit.datasets.progress import Listener, Telling, silent
 from trajvit.magvit.precision import precision_on
-from trajvit.settings import Settings
+from trajvit.settings import InputError, Settings
 from trajvit.training import processes
 from trajvit.training.checkpoints import PLACE, load_newest, save_checkpoint
 from trajvit.training.devices import Choice, pick_device
@@ -32,6 +32,20 @@ from trajvit.training.sharding import clip_gradients, is_spread, load_whole, par
 from trajvit.training.spot import spot_watched
 
 LOG_EVERY = 10
+WARMUP_SHARE = 0.05  # of the steps, in which the learning rate climbs
+WEIGHT_DECAY, BETAS = 0.01, (0.9, 0.98)
+MUON_RATE = 2.5  # Muon's learning rate, as a multiple of AdamW's
+CLIP_NORM = 1.0
+EMA_DECAY = 0.995
+# All of it is part of what identifies a training.
+OPTIMIZATION = {
+    "warmup_share": WARMUP_SHARE,
+    "weight_decay": WEIGHT_DECAY,
+    "betas": BETAS,
+    "muon_rate": MUON_RATE,
+    "clip_norm": CLIP_NORM,
+    "ema_decay": EMA_DECAY,
+}
 
 
 class TrainingDiverged(ArithmeticError):
@@ -45,12 +59,6 @@ class FitConfig(Settings):
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(ge=0, le=1, description="the peak, reached after the warm-up; then a cosine to zero")
     seed: int = Field(0, ge=0, lt=2**32)
-    warmup_share: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the rate climbs")
-    weight_decay: float = Field(0.01, ge=0)
-    betas: tuple[float, float] = (0.9, 0.98)
-    muon_rate: float = Field(2.5, gt=0, description="Muon's learning rate, as a multiple of learning_rate")
-    clip_norm: float = Field(1.0, gt=0)
-    ema_decay: float = Field(0.995, ge=0, lt=1)
     checkpoint_every: int = Field(200, ge=1)
     # Left out of what identifies a training: it may go on elsewhere.
     device: Choice = Field("auto", exclude=True, description="auto: a GPU where there is one")
@@ -106,7 +114,7 @@ class Fitted:
 
 def learning_rate_at(config: FitConfig, step: int) -> float:
     """Linear warm-up, then a cosine to zero: a function of the step alone."""
-    warmup = max(1, round(config.warmup_share * config.steps))
+    warmup = max(1, round(WARMUP_SHARE * config.steps))
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     return config.learning_rate * (1 + math.cos(math.pi * (step - warmup) / max(config.steps - warmup, 1))) / 2
@@ -131,14 +139,14 @@ def make_optimizers(objective: Objective, config: FitConfig, device: torch.devic
         torch.optim.AdamW(
             [{"params": others, "rate": 1.0}],
             config.learning_rate,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
+            betas=BETAS,
+            weight_decay=WEIGHT_DECAY,
             **at_once,
         )
     ]
     if objective.matrices:
-        groups = [{"params": objective.matrices, "rate": config.muon_rate}]
-        optimizers.append(Muon(groups, config.learning_rate, config.weight_decay))
+        groups = [{"params": objective.matrices, "rate": MUON_RATE}]
+        optimizers.append(Muon(groups, config.learning_rate, WEIGHT_DECAY))
     return optimizers
 
 
@@ -179,7 +187,7 @@ class Player:
         loss.backward()
         # Which weights have a gradient depends on the objective, not on the rows, so it is the same everywhere.
         processes.average([weight.grad for weight in self.weights if weight.grad is not None and not is_spread(weight)])
-        norm = clip_gradients(self.weights, self.config.clip_norm)
+        norm = clip_gradients(self.weights, CLIP_NORM)
         for optimizer in self.optimizers:
             optimizer.step()
         measured = {name: value.detach() for name, value in ({"loss": loss, "gradient_norm": norm} | parts).items()}
@@ -215,7 +223,7 @@ class Training:
         self.config, self.objective, self.device = config, objective, pick_device(config.device)
         self.ema = EMA(
             objective.model,
-            beta=config.ema_decay,
+            beta=EMA_DECAY,
             update_after_step=0,
             update_every=1,
             include_online_model=False,
@@ -307,11 +315,16 @@ def fit(
     written first. `look` says how the averaged model does, now and then, and changes nothing.
     """
     training, folder = Training(objective, config), open_folder(out)
-    order = {"streamed_by": objective.block} if objective.block < objective.samples else {}  # which decides the order of samples
-    identity = {"fit": config.model_dump(mode="json"), **order, **identity}
+    identity = {"fit": OPTIMIZATION | config.model_dump(mode="json"), **identity}
+    order = {"streamed_by": objective.block} if objective.block < objective.samples else {}
     first, history = 0, {}
     if saved := load_newest(folder, identity):
         first, history = saved["step"], saved["history"]
+        if first < config.steps and saved.get("streamed_by") != order.get("streamed_by"):
+            raise InputError(
+                f"{folder} learnt so far from clips {_come(saved)}, and here they are {_come(order)}, which changes their order: go on "
+                "with as many processes and as much memory, or name another folder"
+            )
         training.load(saved)
     processes.check_same(
         objective.block, "some processes hold the clips in memory and some stream them: give all machines as much"
@@ -345,7 +358,7 @@ def fit(
                     journal.tell(done, scalars, training.ema.ema_model)
             if done % config.checkpoint_every == 0 or done == config.steps or stop:
                 training.check()
-                state = {"step": done, "history": history} | training.state()
+                state = {"step": done, "history": history, **order} | training.state()
                 if telling:
                     check_lock()
                     save_checkpoint(folder, done, state, identity)
@@ -359,6 +372,10 @@ def fit(
         if processes.any_of(bool(held.why)):
             raise KeyboardInterrupt(held.why or "another process was told to end")
     return Fitted(training.averaged(), history)
+
+
+def _come(order: dict) -> str:
+    return f"streamed in blocks of {order['streamed_by']}" if "streamed_by" in order else "held in memory"
 
 
 def _prepare(training: Training, telling: Telling | None) -> None:

@@ -16,6 +16,7 @@ from trajvit.training.sharding import part_like, whole
 # The quintic of Jordan's post, whose slope at zero is steepest: after five turns all singular values are 0.7 to 1.2.
 A, B, C = 3.4445, -4.7750, 2.0315
 TURNS = 5
+MOMENTUM = 0.95
 
 
 def orthogonalized(matrices: Float[Tensor, "N rows columns"]) -> Float[Tensor, "N rows columns"]:
@@ -42,8 +43,8 @@ class Muon(torch.optim.Optimizer):
     Parameters have at least two axes, the first of them the outputs. `weight_decay` is decoupled.
     """
 
-    def __init__(self, params, lr: float, weight_decay: float = 0.0, momentum: float = 0.95):
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+    def __init__(self, params, lr: float, weight_decay: float):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self) -> None:
@@ -55,17 +56,17 @@ class Muon(torch.optim.Optimizer):
             for weights in alike.values():
                 rows, columns = weights[0].flatten(1).shape
                 # Of weights spread over processes each makes the whole update, and keeps its part.
-                momenta = [whole(self._momentum(weight, group["momentum"])).flatten(1) for weight in weights]
+                momenta = [whole(self._momentum(weight)).flatten(1) for weight in weights]
                 updates = orthogonalized(torch.stack(momenta))
                 rate = 0.2 * max(rows, columns) ** 0.5 * group["lr"]
                 for weight, update in zip(weights, updates, strict=True):
                     part = part_like(update.view(weight.shape), weight)
                     weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(part, alpha=rate)
 
-    def _momentum(self, weight: Tensor, momentum: float) -> Tensor:
+    def _momentum(self, weight: Tensor) -> Tensor:
         """Nesterov's look ahead along the moving average of the gradients."""
         state = self.state[weight]
         if "average" not in state:
             state["average"] = torch.zeros_like(weight)
-        state["average"].lerp_(weight.grad, 1 - momentum)
-        return weight.grad.lerp(state["average"], momentum)
+        state["average"].lerp_(weight.grad, 1 - MOMENTUM)
+        return weight.grad.lerp(state["average"], MOMENTUM)

@@ -180,7 +180,7 @@ class MaskedModelling(nn.Module):
     Each sample draws its task, its mask ratio and, where the class is given, whether it is dropped for guidance. The
     class is one more masked token wherever it is not given: also frame prediction learns to name it. `loss_parts` are
     those of COMMIT's three that are learnt from. Where `light_weight` is not zero, the centre of light of each frame has to
-    be readable from the features, given frames and predicted ones alike. Of every `views` rows in turn the first is the
+    be readable from the features, given frames and predicted ones alike. Of every `copies` rows in turn the first is the
     unmoved clip, from which samples of tasks that show nothing learn: where their balls are is for the model to know.
     Tokens of every clip are computed once, by `prepare`; a condition's, which are seldom the clip's own, when they are drawn.
     """
@@ -192,10 +192,10 @@ class MaskedModelling(nn.Module):
         clips: TrainingClips,
         loss_parts: Sequence[str] = COMMIT_PARTS,
         light_weight: float = 0.0,
-        views: int = 1,
+        copies: int = 1,
     ):
         super().__init__()
-        self.model, self.clips, self.samples, self.block, self.views = model, clips, len(clips), clips.block, views
+        self.model, self.clips, self.samples, self.block, self.copies = model, clips, len(clips), clips.block, copies
         self.loss_parts, self.light_weight = tuple(loss_parts), light_weight
         self.reader = LightReader(model.config.width, model.config.grid, tokenizer.config.frames)
         self.tokenizer = tokenizer.requires_grad_(False).eval()
@@ -231,7 +231,7 @@ class MaskedModelling(nn.Module):
         config, device, everyone = self.model.config, self.tokens.device, len(rows) * processes.count()
         draw = torch.multinomial(self.shares, everyone, replacement=True)
         drawn, task = mine(draw), sent(mine(draw), device)  # (B,)
-        rows = torch.where(self.shown[drawn], rows, rows - rows % self.views)
+        rows = torch.where(self.shown[drawn], rows, rows - rows % self.copies)
         tokens, label = self._looked_up(rows)
         inside, condition = self.interior[task], self._conditions(drawn, rows, tokens)
         generates = ~self.shown[drawn]

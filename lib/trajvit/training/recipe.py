@@ -1,5 +1,7 @@
 """Both stages of MAGVIT, one after the other: from a dataset to a saved model."""
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -190,8 +192,7 @@ def train(
     model = MAGVIT(tokenizer.model, transformer.model, NAMES, recipe.mirrored)
     history = {"tokenizer": tokenizer.history, "transformer": transformer.history}
     if processes.number() == 0:
-        model.save_pretrained(root)
-        write_file(root, "training.json", to_json(_manifest(recipe, data, history)))
+        _keep(model, _manifest(recipe, data, history), root)
     return Trained(model, history)
 
 
@@ -272,6 +273,18 @@ def train_transformer(
         on_progress,
         val and look_at_transformer(val, clips, tokenizer, recipe.mirrored),
     )
+
+
+def _keep(model: MAGVIT, manifest: dict, root: str | Path) -> None:
+    """Write a model and its manifest, unless they are there: a training that is loaded stays what the libraries of its time made."""
+    folder = open_folder(root)
+    if folder.names() >= {"config.json", "model.safetensors", "training.json"}:
+        with suppress(ValueError, TypeError):  # damaged
+            told, now = (json.loads(content) | {"libraries": {}} for content in (folder.read("training.json"), to_json(manifest)))
+            if told == now:
+                return
+    model.save_pretrained(root)
+    write_file(root, "training.json", to_json(manifest))
 
 
 def _manifest(recipe: Recipe, data: dict, history: dict[str, dict[str, list[float]]]) -> dict:

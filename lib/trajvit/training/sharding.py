@@ -53,10 +53,12 @@ def load_whole(module: nn.Module, state: dict[str, Tensor]) -> None:
 
 def clip_gradients(weights: Sequence[nn.Parameter], most: float) -> Tensor:
     """Scale the gradients of weights, spread or not, to a norm of `most` in all at the most; their norm before."""
-    kinds = [weight for weight in weights if is_spread(weight)], [weight for weight in weights if not is_spread(weight)]
+    with_gradient = [weight for weight in weights if weight.grad is not None]
+    kinds = [[weight for weight in with_gradient if is_spread(weight) == spread] for spread in (True, False)]
     if not kinds[0]:
         return nn.utils.clip_grad_norm_(weights, most)
-    norms = [nn.utils.get_total_norm([w.grad for w in kind if w.grad is not None]) for kind in kinds]
+    kinds = [kind for kind in kinds if kind]  # the norm of nothing would lie on the CPU
+    norms = [nn.utils.get_total_norm([weight.grad for weight in kind]) for kind in kinds]
     norm = torch.stack(whole(norms)).norm()
     for kind in kinds:
         nn.utils.clip_grads_with_norm_(kind, most, norm)

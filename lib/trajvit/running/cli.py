@@ -45,7 +45,10 @@ def main(arguments: list[str]) -> int:
         if os.environ.get("RANK", "0") == "0":  # of many processes one says it
             print("trajvit: interrupted; the same command continues", file=sys.stderr)
         return 75
-    except (OSError, ArithmeticError, MemoryError, RuntimeError) as error:
+    except ArithmeticError as error:  # a training diverged, and would again
+        print(f"trajvit: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except (OSError, MemoryError, RuntimeError) as error:
         print(f"trajvit: {' '.join(str(error).split())}; what is finished is kept, the same command continues", file=sys.stderr)
         return 1
 
@@ -185,7 +188,6 @@ def run_command(
     from trajvit.running.planning import make_plan
     from trajvit.running.runner import run
     from trajvit.running.sweeps import make_sweep, run_sweep
-    from trajvit.training.devices import check_device
 
     if axes and prepare_only:
         raise InputError("--prepare-only is for one run: leave --sweep out")
@@ -194,8 +196,6 @@ def run_command(
         plan = make_sweep(*asked) if axes else make_plan(*asked)
         if not dry_run:
             return run_sweep(plan, jobs, tell, Lines())
-        if not axes:
-            check_device(plan.parameters.device)
         for line in plan.lines():
             print(line)
         print("dry run: everything is in place, nothing was run or written")

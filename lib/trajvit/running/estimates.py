@@ -4,16 +4,18 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from socket import gethostname
 from statistics import median
 
 import yaml
 
 from trajvit.datasets.folders import Disk
 from trajvit.evaluation.futures import SAMPLES
+from trajvit.evaluation.pixel_predictors import KINDS as PIXEL_PREDICTORS
 from trajvit.magvit.ensemble import MOVES
 from trajvit.magvit.tokenizer import SIZES
 from trajvit.running.ladder import ladder_plans, rung_folder
-from trajvit.running.manifest import Manifest, read_manifest
+from trajvit.running.manifest import Manifest, read_manifest, this_machine
 from trajvit.running.parameters import KEPT, Parameters
 from trajvit.settings import InputError
 
@@ -23,7 +25,7 @@ TOKENIZER_S, TRANSFORMER_S, JUDGE_S, PIXEL_S = 5.4e-3, 3.4e-3, 1e-3, 3e-3  # a c
 TOKENIZED_S = 1.3e-3  # a view of a clip, before the transformer's first step
 PASS_S, ORACLE_S = 3.1e-3, 25e-3  # a clip through both networks; what can be known of it
 GENERATED_S, FUTURE_S = 0.09, 0.02  # a clip that is drawn, from nothing and from half of its frames
-RIVAL_STEP_S, FILMED_S, JUDGE_BATCH, PIXEL_KINDS = 8e-3, 1e-5, 32, 2
+RIVAL_STEP_S, FILMED_S, JUDGE_BATCH = 8e-3, 1e-5, 32
 SMALL = (7.2, 11.2)  # times as long as nano the networks of small take, as measured (docs/results.md, "Speed")
 OF_NO_EFFECT = ("seed", "run_dir", "data_dir")
 
@@ -41,11 +43,10 @@ class Estimate:
 
 def estimate(notebook: str, parameters: Parameters, runs: Path, of: Collection[str] = ()) -> Estimate:
     """How long a notebook takes with these parameters on this machine, as one `of` a run's."""
-    here = Manifest("", "", 0, [])
     took = [
         state.seconds
         for manifest, told in _former(runs)
-        if (manifest.host, manifest.machine) == (here.host, here.machine) and told == _telling(parameters)
+        if (manifest.host, manifest.machine) == (gethostname(), this_machine()) and told == _telling(parameters)
         for state in manifest.notebooks
         if (state.name, state.state) == (notebook, "done")
     ]
@@ -111,7 +112,7 @@ def _computed(notebook: str, p: Parameters, of: Collection[str]) -> float:
         return (
             (2 if "02_validate_magvit" in of else 3) * judge  # its judge, if 02 has not trained it, and two rivals
             + RIVAL_STEP_S * p.rival_steps
-            + PIXEL_KINDS * PIXEL_S * JUDGE_BATCH * p.pixel_steps
+            + len(PIXEL_PREDICTORS) * PIXEL_S * JUDGE_BATCH * p.pixel_steps
             + p.autoregressive_steps * per_transformer_step
             + known
             + (3 * views + 11) * each_pass  # FP, CFP and FI from all views

@@ -52,7 +52,7 @@ class Manifest:
         default_factory=lambda: {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     )
     host: str = field(default_factory=socket.gethostname)
-    machine: str = field(default_factory=lambda: _machine())
+    machine: str = field(default_factory=lambda: this_machine())
     format: int = FORMAT
 
     def write(self, run_dir: Path) -> None:
@@ -105,7 +105,8 @@ def _first(error: ValidationError) -> str:
     return ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
 
 
-def _machine() -> str:
+def this_machine() -> str:
+    """Its system, cores and GPUs, for people."""
     import torch
 
     cards = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]

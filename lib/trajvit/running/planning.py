@@ -18,6 +18,7 @@ from trajvit.running.places import NOTEBOOKS, RUNS, bucket_place, from_root, is_
 from trajvit.running.renting import DISK_GB
 from trajvit.running.stations import check_data, chosen_checkpoint
 from trajvit.settings import InputError
+from trajvit.training.devices import check_device
 
 RENTED = "c7i.large"  # 2 cores, as those that the rates were measured on
 
@@ -104,6 +105,7 @@ def make_plan(parameters_file: str, changes: list[str], only: list[str], out: st
         parameters.check_ladder()
     chosen_checkpoint(parameters)
     check_data(parameters)
+    check_device(parameters.device)
     kept = open_folder(f"{place}/{RESULTS}" if place else run_dir)
     earlier = read_manifest(kept)
     _refuse_another_run(kept, parameters)

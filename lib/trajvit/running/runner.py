@@ -28,7 +28,6 @@ from trajvit.running.places import ROOT, RUNS
 from trajvit.running.planning import Plan, Station, make_plan, source_of
 from trajvit.running.rendering import render
 from trajvit.settings import InputError
-from trajvit.training.devices import check_device
 
 DONE, FAILED, BAD_INPUT, NO_GO, INTERRUPTED = 0, 1, 2, 3, 75
 ENDS = {DONE: "done", FAILED: "failed", BAD_INPUT: "failed", NO_GO: "no-go", INTERRUPTED: "interrupted"}
@@ -45,7 +44,6 @@ def run(parameters_file: str, changes: list[str], only: list[str], out: str | No
     75 interrupted. With `prepare_only` the notebooks are written with their parameters and not run.
     """
     plan, code = make_plan(parameters_file, changes, only, out), INTERRUPTED
-    check_device(plan.parameters.device)
     with (
         suppress(Unfinished, Interrupted),
         held(plan.place, plan.run_dir, len(plan.stations), lambda: stand(plan.run_dir)[::2], say),

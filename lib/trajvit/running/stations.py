@@ -229,6 +229,7 @@ def stand_beside(
     limits = oracle_by_frames(clips, world, run / "oracle") if world else {}
     made = at_once("beside", _rivals(parameters, model, recipe, train) | limits | learnt, len(train), on_progress)
     found = made["balls"].centres[:: recipe.views]  # in the clips themselves, of which each is its own first view
+    on_pixels = {kind: made[kind] for kind in PIXEL_PREDICTORS if kind in made}
     laws = {"law_extrapolation": LawExtrapolation.of(train.config.world)} if known_world(train) else {}
     known = {made[name].given: made[name] for name in limits}
     return Beside(
@@ -237,9 +238,10 @@ def stand_beside(
         learnt=made["balls"],
         predictors=TRIVIAL
         | {"constant_acceleration": constant_acceleration}
-        | {kind: centres_of(made[kind]) for kind in PIXEL_PREDICTORS if kind in made}
+        | {kind: centres_of(predictor) for kind, predictor in on_pixels.items()}
         | {"nearest_neighbour": NearestNeighbour(found, train.array("pixels")), "perceptron": made["perceptron"]}
         | laws,
+        pixel_steps={kind: predictor.steps for kind, predictor in on_pixels.items()},
         generators={AFTER: partial(made[AFTER].generate, seed=parameters.seed)} if AFTER in made else {},
         world=world,
         known=known.get(given_frames(clips.frames.shape[1])),

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import yaml
 
@@ -112,13 +113,16 @@ def run_sweep(sweep: Sweep, jobs: int, say: Say, on_progress: Listener) -> int:
             make_data(own, "train", on_progress)
         write_comparison(sweep)
         running: list[subprocess.Popen] = []
+        starting, ended = Lock(), False
 
         def make(member: Member) -> int:
             if member.is_done and not sweep.place:  # what was done on this disk may not be so in the bucket
                 say(f"{member.name}: done already")
                 return DONE
-            process = _started(sweep, member, jobs)
-            running.append(process)
+            with starting:
+                if ended:
+                    return INTERRUPTED
+                running.append(process := _started(sweep, member, jobs))
             code = process.wait()
             say(f"{member.name}: {_told(member)}")
             write_comparison(sweep)
@@ -129,6 +133,8 @@ def run_sweep(sweep: Sweep, jobs: int, say: Say, on_progress: Listener) -> int:
             codes = list(pool.map(make, sweep.members))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            with starting:
+                ended = True
             for process in running:
                 process.terminate()
             raise

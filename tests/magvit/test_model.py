@@ -149,7 +149,7 @@ def test_tasks_that_show_whole_frames_are_completed_from_five_views(model, task,
     video[..., 12:17, 10:15] = torch.rand(2, 1, 8, 5, 5)
     labels = [1, 2] if task.label == "given" else None
     one, five = (model.complete(video, task.name, labels, decoding=decoding) for decoding in (GREEDY, ENSEMBLE))
-    assert torch.equal(one, five) == (task.name not in ("FP", "FI", "CFP"))
+    assert torch.equal(one, five) == (task.name not in ("FP", "FI", "CFP", "CG"))  # CG is generated
     visible = task.visible((8, 32, 32))
     assert torch.equal(five[:, :, visible], video[:, :, visible])
 
@@ -157,6 +157,7 @@ def test_tasks_that_show_whole_frames_are_completed_from_five_views(model, task,
 def test_generation_and_prediction_are_completions(model):
     video = torch.rand(1, 1, 8, 32, 32)
     assert torch.equal(model.generate([3], 4, DecodingConfig()), model.complete(video, "CG", [3], 4, DecodingConfig()))
+    assert torch.equal(model.generate([3], 4), model.complete(video, "CG", [3], 4))
     assert torch.equal(model.predict(video[:, :, :4]), model.complete(video, "FP"))
 
 

@@ -20,7 +20,8 @@ from trajvit.magvit.transformer import (
 
 
 class AutoregressiveTransformer(nn.Module):
-    """A causal transformer of the same parts, width and depth as `MaskedTransformer`."""
+    """A causal transformer of the same parts, width and depth as `MaskedTransformer`, but for the convolutions over a slice, which
+    would see tokens that come later."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()

@@ -30,7 +30,7 @@ def masked_share(progress: float | Tensor, length: int, schedule: Schedule = "co
     """The share of `length` tokens still masked after a share `progress` of the decoding, from 1 down to 0.
 
     The functions gamma of MaskGIT (arXiv:2202.04200, section 3.3) as MAGVIT's code has them: cosine and `pow`, 1 - r^2,
-    unveil few tokens first and many last; `uniform` as many in each step; `log` many first; `exp` nearly all last.
+    unveil few tokens first and many last; `uniform` as many in each step; `log` many first; `exp` nearly all last, and here all.
     """
     r = torch.as_tensor(progress, dtype=torch.float64)
     share = {

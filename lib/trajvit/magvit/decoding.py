@@ -139,7 +139,8 @@ def decode(
     where that is interior, and masked where not.
 
     Padding positions start masked. Positions with interior condition tokens hold those and are replaced by the
-    model's own tokens gradually, along the same schedule. `noise` may be None where nothing is drawn at random.
+    model's own tokens gradually, along the same schedule, of which each of the two kinds has its own share (the paper ranks
+    all positions together). `noise` may be None where nothing is drawn at random.
     """
     return last_pass(decoding_passes(transformer, prompt, config, noise, wanted))
 

@@ -185,10 +185,15 @@ class MAGVIT(nn.Module):
         """Clips in which everything that a task hides is the model's, and everything it shows is as in `video`.
 
         `task` is one of `MAGVIT.tasks`; hidden pixels of `video` play no part. `labels` are for the tasks that are
-        given the class, CG and CFP, and for no other. Clip k depends on (seed, k, its label and what it shows) alone.
+        given the class, CG and CFP, and for no other. Clip k depends on (seed, k, its label and what it shows) alone. By default
+        the likeliest clip, the mean over views of it where there are any (`self_ensemble`); for CG, which shows nothing, `generate`.
         Raises `InputError` for an unknown task, wrong shapes, values outside [0, 1] and labels out of range.
         """
-        return self._completed(TASKS[task_number(task)], video, labels, seed, decoding)
+        asked = TASKS[task_number(task)]
+        if decoding == ENSEMBLE and labels is not None and not self._given(asked).any():
+            self._check_clip(video, self.config.tokenizer.frames)
+            return self.generate(self._checked_labels(labels, len(video)), seed)
+        return self._completed(asked, video, labels, seed, decoding)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into the folder or `s3://bucket/prefix`; the config goes last."""

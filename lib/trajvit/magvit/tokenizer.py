@@ -1,7 +1,8 @@
 """The 3-D video tokenizer: a convolutional autoencoder around a quantizer.
 
 After MAGVIT (Yu et al., arXiv:2212.05199, section 3.1: average-pool down, nearest + convolution up, swish), by default
-with the causal convolutions of MAGVIT-v2 (arXiv:2310.05737, section 3.2).
+with the causal convolutions of MAGVIT-v2 (arXiv:2310.05737, section 3.2), but for its first frame, which there is a slice of its own:
+here each slice is of as many frames.
 Layouts: videos (B, C, T, H, W) float32 in [0, 1]; features (B, D, t, h, w); tokens (B, t, h, w) int64.
 """
 
@@ -48,7 +49,7 @@ class TokenizerConfig(Settings):
     downsample: tuple[Stride, ...] = Field(((1, 2, 2),), description="average-pool stride after each level but the last")
     kernel: Stride = Field((3, 3, 3), description="taps of every convolution along (time, height, width), odd in space")
     blocks: int = Field(1, ge=1, description="residual blocks a level")
-    padding: Literal["causal", "same"] = Field("causal", description="causal: no frame sees a later one; same: MAGVIT's own")
+    padding: Literal["causal", "same"] = Field("causal", description="causal: no time slice sees a later one; same: MAGVIT's own")
     quantizer: QuantizerConfig = FSQConfig()
 
     @classmethod
@@ -150,7 +151,7 @@ class Parts:
 
 
 def parts(config: TokenizerConfig) -> Parts:
-    """Convolutions and norms that see no later frame, or MAGVIT's own, which look both ways."""
+    """Convolutions and norms that see no later time slice, or MAGVIT's own, which look both ways."""
     taps = config.kernel[0]
     front = taps - 1 if config.padding == "causal" else taps // 2
     return Parts(

@@ -31,7 +31,7 @@ class Law:
 
     Parameters are those of the family's path in its order, padded with zeros, and the roll in turns at the end. `low`
     and `span` (P,) are the priors' ranges, `free` (P,) says which vary, `cyclic` (P,) which are angles that may run on.
-    `drawn` (S, P) are parameters drawn from the priors whose ball stays in the frame. `optics` as `families.trace`
+    `drawn` (S, P) are parameters drawn from the priors of which the ball's centre stays in the frame. `optics` as `families.trace`
     takes it.
     """
 

@@ -42,7 +42,7 @@ def trace_shapes(label, times, values, rolls, shapes):
 @compiled
 def fit_depth(sightings, given, times, moves, optics, noise_m, errors):
     """Least squares for depth and its motion from the radii: (z, vz, Cholesky factor of their covariance as 3 numbers).
-    The motion is taken for 0 where it does not vary or one frame does not tell."""
+    The motion is taken for 0 where it does not vary; else it takes two frames."""
     weight, mean_t, mean_z, square, slope = 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(given):
         z = optics[0] * optics[3] / sightings[k, 2]

@@ -126,7 +126,7 @@ def said(evaluation):
 def test_what_makes_no_videos_loses_everywhere(verdicts, name):
     found = said(verdicts[name])
     assert len(found) == 17  # no Fréchet distance: that takes more clips than the judge has features
-    passed = {row for row, verdict in found.items() if not verdict.startswith("no better than")}
+    passed = {row for row, verdict in found.items() if not verdict.startswith(("no better than", "behind"))}
     assert passed == {("generate", "near copies of training clips")}, found  # it copies nothing, that is true
 
 
@@ -176,7 +176,8 @@ def test_the_oracle_is_at_the_limit_everywhere_and_once_itself(verdicts):
     for (task, _), verdict in said(evaluation).items():  # where a part is filled in, none is known
         assert verdict == ("ahead of all" if "fill in" in task and task != "fill in (CFP)" else "at the limit"), task
     assert evaluation.metrics["prediction"]["centre_error_px"].of_limit == pytest.approx(1, abs=0.03)
-    assert evaluation.metrics["futures"]["mean_of_10_px"].of_limit == pytest.approx(1, abs=0.05)
+    of_samples = evaluation.metrics["futures"]["mean_of_10_px"]
+    assert of_samples.value == pytest.approx(of_samples.baselines["oracle"], rel=0.05)
     assert evaluation.metrics["generation"]["near_copies"].value < 0.05
 
 
@@ -204,7 +205,7 @@ def test_the_tables_and_the_words_tell_it(verdicts):
         (0.21, (0.2, 0.22), "at the limit"),
         (0.5, (0.4, 0.6), "ahead of all"),
         (0.95, (0.8, 1.1), "no better than rival"),
-        (3.0, (2.5, 3.5), "no better than rival"),
+        (3.0, (2.5, 3.5), "behind rival"),
     ],
 )
 def test_a_verdict_goes_by_the_paired_interval(value, interval, verdict):

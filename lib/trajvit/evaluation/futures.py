@@ -1,6 +1,5 @@
 """Several futures of one clip: is the truth among them as often as it should be?"""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +31,8 @@ class Futures:
 def score_futures(model: MAGVIT, clips: Clips, count: int, known: Oracle | None = None, seed: int = 0) -> Futures:
     """Predict each of the first `count` clips `SAMPLES` times from the first half of its frames, each time drawing anew.
 
-    Beside them stands the model's one answer, the likeliest, and as the limit the oracle's draws, which are samples of the
-    posterior.
+    Beside them stands the model's one answer, the likeliest, and the oracle's draws, which are samples of the posterior: as the
+    limit, but for the mean over the samples, which is less the less they are spread.
     """
     frames, given = clips.frames[:count], given_frames(clips.frames.shape[1])
     context, truth = to_video(frames)[:, :, :given], clips.pixels[:count, given:].astype(np.float64)
@@ -49,15 +48,13 @@ def score_futures(model: MAGVIT, clips: Clips, count: int, known: Oracle | None 
     coverage = {name: sample_coverage(one, truth) for name, one in centres.items()}
     errors = {name: np.linalg.norm(one - truth[:, None], axis=-1).mean(-1) for name, one in centres.items()}  # each (N, S)
 
-    def beside_one_answer(of_samples: Callable) -> Metric:
-        error = {name: of_samples(error, axis=1) for name, error in errors.items()}
-        limit = float(error["oracle"].mean()) if known is not None else None
-        return Metric.mean(error["magvit"], "px", {"one_answer": error["one_answer"]}, limit)
-
+    best, mean = ({name: of_samples(error, axis=1) for name, error in errors.items()} for of_samples in (np.min, np.mean))
     off = {name: one.error for name, one in coverage.items()}
     metrics = {
-        f"best_of_{SAMPLES}_px": beside_one_answer(np.min),
-        f"mean_of_{SAMPLES}_px": beside_one_answer(np.mean),
+        f"best_of_{SAMPLES}_px": Metric.mean(
+            best["magvit"], "px", {"one_answer": best["one_answer"]}, None if known is None else float(best["oracle"].mean())
+        ),
+        f"mean_of_{SAMPLES}_px": Metric.mean(mean.pop("magvit"), "px", mean),
         "coverage_error": Metric(
             value=off["magvit"],
             unit="share",

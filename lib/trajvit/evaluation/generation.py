@@ -112,10 +112,10 @@ def _distances(
         metrics["frechet_distance"] = _of_other_draws(metrics["frechet_distance"], frechet_reach(made, labels, real), reach)
     if samples > NEIGHBOURS:
         found, black = beside_floor(diversity, made, real), mean_over_parts(diversity, rivals["blank"], real)
-        # Precision beside density: one outlier among the real clips is enough for precision to take blank ones.
         for name, *of in zip(Diversity._fields, found.value, black, found.floor, strict=True):
             value, blank_value, limit = map(float, of)
-            metrics[name] = Metric(value=value, unit="share", baselines={"blank": blank_value}, limit=limit, more_is_better=True)
+            unit = "of real clips' mean" if name == "density" else "share"
+            metrics[name] = Metric(value=value, unit=unit, baselines={"blank": blank_value}, limit=limit, more_is_better=True)
     return metrics
 
 

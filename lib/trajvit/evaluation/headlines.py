@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from trajvit.evaluation.futures import SAMPLES
 from trajvit.evaluation.measure import Metric, Metrics
 
 # An error of at most so many times its limit is at it: the ball drawn by a model is found less sharply than the true one.
@@ -13,7 +14,7 @@ FIGURES = (
     ("classify (CLS)", "from the whole clip", "classification", "accuracy"),
     ("classify", "from half of the frames", "classification", "accuracy_from_half"),
     ("predict (FP)", "ball centre", "prediction", "centre_error_px"),
-    ("predict", "best of ten samples", "futures", "best_of_10_px"),
+    ("predict", "best of ten samples", "futures", f"best_of_{SAMPLES}_px"),
     ("predict", "how far off the samples' spread is", "futures", "coverage_error"),
     ("generate (CG)", "of the class asked for", "generation", "class_agreement"),
     ("generate", "lawful", "generation", "lawful"),
@@ -32,8 +33,8 @@ class Headline:
 
     @property
     def verdict(self) -> str:
-        """`at the limit`, `ahead of all`, or `no better than` the baseline that it does not clearly beat; of a figure whose chance is
-        not known, no more than whether it is at the limit."""
+        """`at the limit`, `ahead of all`, `behind` the best baseline, or `no better than` it where which is better is within chance; of
+        a figure whose chance is not known, no more than whether it is at the limit."""
         metric = self.metric
         if metric.limit is not None and self._reaches(metric.limit):
             return "at the limit"
@@ -44,8 +45,9 @@ class Headline:
             return "no interval"
         own_low, own_high = metric.ci95 or (metric.value, metric.value)
         low, high = metric.differences.get(name, (own_low - value, own_high - value))
-        ahead = low > 0 if metric.more_is_better else high < 0
-        return "ahead of all" if ahead else f"no better than {name.replace('_', ' ')}"
+        ahead, behind = (low > 0, high < 0) if metric.more_is_better else (high < 0, low > 0)
+        rival = name.replace("_", " ")
+        return "ahead of all" if ahead else f"behind {rival}" if behind else f"no better than {rival}"
 
     def _reaches(self, limit: float) -> bool:
         """Whether the figure or the better end of its interval is as good as the limit; an error may be a tenth above

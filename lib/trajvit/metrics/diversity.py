@@ -12,8 +12,8 @@ NEIGHBOURS = 5
 
 
 class Diversity(NamedTuple):
-    """`precision` and `density`: how much generated clips lie among real ones, 1 for a perfect model (density may exceed
-    it). `recall` and `coverage`: the share of real clips with a generated one near. Low recall or coverage with high
+    """`precision` and `density`: how much generated clips lie among real ones, for a perfect model as much as real ones among others
+    (density may exceed 1; one outlier among the real ones is enough for precision to take blank clips). `recall` and `coverage`: the share of real clips with a generated one near. Low recall or coverage with high
     precision is mode collapse."""
 
     precision: float

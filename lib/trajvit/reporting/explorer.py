@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from trajvit.datasets.loading import to_frames, to_video
 from trajvit.datasets.thumbnail import thumbnail
 from trajvit.evaluation.oracle import oracle
-from trajvit.magvit.decoding import DecodingConfig
+from trajvit.magvit.decoding import DRAWING, DecodingConfig
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tasks import TASKS, Task, condition, given_frames, task_number
 from trajvit.metrics.centres import find_balls
@@ -37,16 +37,16 @@ SHOWN = tuple(task.name for task in TASKS if task.name != "CLS")
 @dataclass(frozen=True)
 class Choice:
     """What to look at: the `clip`-th test clip of a family, a task, how many frames of it FP and CFP are given, and how
-    to decode."""
+    to decode: at first as futures are drawn."""
 
     family: int = 3
     clip: int = 1
     task: str = "FP"
     given: int = 4
-    sampler: str = "random"
-    steps: int = 12
-    temperature: float = 1.0
-    guidance: float = 0.0
+    sampler: str = DRAWING.sampler
+    steps: int = DRAWING.steps
+    temperature: float = DRAWING.temperature
+    guidance: float = DRAWING.guidance
 
 
 def explorer(model: MAGVIT, world: WorldConfig) -> None:
@@ -61,9 +61,8 @@ def picture(model: MAGVIT, world: WorldConfig, choice: Choice) -> str:
     """A choice as HTML: the clip, its condition, ten completions laid over one another, their paths and the oracle's."""
     began = time.perf_counter()
     clips = _clip(world, choice.family, choice.clip)
-    decoding = DecodingConfig(
-        steps=choice.steps, sampler=choice.sampler, temperature=choice.temperature, guidance=choice.guidance
-    )
+    asked = {name: getattr(choice, name) for name in ("sampler", "steps", "temperature", "guidance")}
+    decoding = DecodingConfig(**DRAWING.model_dump() | asked)
     shown, completed = _complete(model, clips, choice, decoding)
     took = time.perf_counter() - began
     panels = [

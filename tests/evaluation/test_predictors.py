@@ -8,6 +8,7 @@ from trajvit.evaluation.baselines import centres_of, copy_last
 from trajvit.evaluation.judge import JudgeConfig, train_judge
 from trajvit.evaluation.perceptron import PerceptronConfig, train_perceptron
 from trajvit.evaluation.pixel_predictors import PixelPredictorConfig, fold_of, train_pixel_predictor
+from trajvit.magvit import published
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tokenizer import Tokenizer
 from trajvit.magvit.transformer import MaskedTransformer
@@ -86,6 +87,30 @@ def test_a_predictor_of_pixels_learns_to_move_the_ball(data, clips, tmp_path, ki
     assert error(centres_of(predict)(clips.frames, GIVEN), clips) < 0.8 * error(centres_of(copy_last)(clips.frames, GIVEN), clips)
     with pytest.raises(InputError, match="trained on 4 of 8: train another"):
         predict(clips.frames, 5)
+
+
+def test_a_rival_that_comes_along_is_taken_where_it_learnt_likewise_and_for_as_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "WEIGHTS", tmp_path / "weights")
+    data = trajvit.generate(out=tmp_path / "data", samples=16)
+    frames = data.array("frames")
+
+    def trained(steps, out, shifts=2, data=data):
+        config = PixelPredictorConfig(width=8, steps=steps, batch_size=4)
+        return train_pixel_predictor(config, Recipe(shifts=shifts), data, GIVEN, tmp_path / out)
+
+    there = tmp_path / "weights" / "mine" / "simvp.safetensors"
+    there.parent.mkdir(parents=True)
+    long = trained(3, "long")
+    there.write_bytes((tmp_path / "long" / "simvp.safetensors").read_bytes())
+    for steps, taken in ((2, True), (3, True), (4, False)):
+        rival = trained(steps, f"asked for {steps}")
+        assert (rival.steps, (tmp_path / f"asked for {steps}").exists()) == ((3, False) if taken else (4, True))
+        assert np.array_equal(rival(frames, GIVEN), long(frames, GIVEN)) == taken
+    assert trained(2, "other recipe", shifts=1).steps == 2
+    assert trained(2, "other clips", data=trajvit.generate(out=tmp_path / "others", samples=16, seed=1)).steps == 2
+    there.write_bytes(there.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"simvp\.safetensors is damaged .*restore it, or remove it"):
+        trained(2, "damaged")
 
 
 @pytest.mark.parametrize(

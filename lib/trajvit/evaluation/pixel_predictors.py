@@ -1,10 +1,11 @@
 """Predictors of pixels, as the literature has them: a ConvLSTM and a SimVP-like convolutional network.
 
-Both see the given frames alone, are trained on the same clips as MAGVIT and the same views of them by the same loop, predict from
-as many views, and weigh the ball's pixels as its tokenizer does: with an even loss a blank frame would be 98 % right. Neither has a
-strided convolution in 3-D, whose bfloat16 gradient is infinite on a CPU where it pads by itself (see `PaddedConv3d`).
+Both see the given frames alone, are trained on the same clips as MAGVIT and the same views of them, by the same loop and optimizers,
+and predict from as many views. They learn from what its tokenizer learns from: pixels, of which the ball's weigh more (with an even
+loss a blank frame would be 98 % right), and each frame's centre of light. Neither has a strided convolution in 3-D, whose bfloat16 gradient is infinite on a CPU where it pads by itself (see `PaddedConv3d`).
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,17 +14,22 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from trajvit.datasets.folders import write_file
 from trajvit.datasets.loading import TrainingClips, load_clips, to_frames, to_video
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
 from trajvit.magvit.ensemble import self_ensemble, with_mirror_image
 from trajvit.magvit.precision import precision_on
+from trajvit.magvit.published import rivals
 from trajvit.magvit.tokenizer import reconstruction_loss
 from trajvit.settings import InputError, Settings
 from trajvit.training.devices import sent
 from trajvit.training.loop import FitConfig, fit
+from trajvit.training.objectives import light_centres
 from trajvit.training.recipe import Recipe
 from trajvit.worlds.config import ClipShape
 
@@ -85,8 +91,8 @@ class Residual(nn.Module):
 class SimVP(nn.Module):
     """An encoder of frames, a convolutional translator of all given frames at once into all others, a decoder.
 
-    After SimVP (Gao et al., arXiv:2206.05099), with residual blocks in place of its Inception modules: on a grid of
-    `GRID` positions six 3x3 kernels already see the whole frame.
+    After SimVP (Gao et al., arXiv:2206.05099), with residual blocks in place of its Inception modules, and without its skip from
+    the encoder to the decoder: on a grid of `GRID` positions six 3x3 kernels already see the whole frame.
     """
 
     def __init__(self, channels: int, fold: int, width: int, given: int, ahead: int):
@@ -146,11 +152,12 @@ KINDS = {"simvp": SimVP, "convlstm": ConvLSTM}
 
 @dataclass(frozen=True)
 class PixelPredictor:
-    """A trained network as a predictor of frames: the mean of five views, as MAGVIT predicts, and where it learnt from mirror images
-    of theirs too."""
+    """A network, trained for so many steps, as a predictor of frames: the mean of five views, as MAGVIT predicts, and where it
+    learnt from mirror images of theirs too."""
 
     model: SimVP | ConvLSTM
     mirrored: bool
+    steps: int
 
     @torch.no_grad()
     def __call__(self, frames: UInt8[np.ndarray, "N T H W C"], given: int) -> UInt8[np.ndarray, "N T H W C"]:
@@ -173,17 +180,26 @@ class PixelPredictor:
 
 
 class _Foretelling(nn.Module):
-    """A network and its foreground-weighted error."""
+    """A network and its foreground-weighted error, and how far off the centres of light are in what it makes."""
 
-    def __init__(self, model: SimVP | ConvLSTM, clips: TrainingClips, foreground_weight: float):
+    def __init__(self, model: SimVP | ConvLSTM, clips: TrainingClips, foreground_weight: float, light_weight: float):
         super().__init__()
-        self.model, self.clips, self.foreground_weight = model, clips, foreground_weight
-        self.samples, self.block, self.matrices = len(clips), clips.block, []
+        self.model, self.clips, self.foreground_weight, self.light_weight = model, clips, foreground_weight, light_weight
+        self.samples, self.block = len(clips), clips.block
+
+    @property
+    def matrices(self) -> list[nn.Parameter]:
+        """The kernels of the convolutions."""
+        return [module.weight for module in self.model.modules() if isinstance(module, nn.Conv2d)]
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         video = sent(self.clips.videos(rows), next(self.model.parameters()).device)
         context, future = video[:, :, : self.model.given], video[:, :, self.model.given :]
-        return {"reconstruction": reconstruction_loss(self.model(context).float(), future, self.foreground_weight)}
+        made = self.model(context).float()
+        return {
+            "reconstruction": reconstruction_loss(made, future, self.foreground_weight),
+            "light": self.light_weight * (light_centres(made) - light_centres(future)).abs().mean(),
+        }
 
 
 def train_pixel_predictor(
@@ -195,25 +211,49 @@ def train_pixel_predictor(
     on_progress: Listener = silent,
 ) -> PixelPredictor:
     """Train a network on `dataset` to go on from the first `given` frames of a clip, from the views of each clip and with the
-    weight of the ball that a `recipe` has MAGVIT learn from; it predicts on the CPU.
+    weights of the losses that a `recipe` has MAGVIT learn from; it predicts on the CPU.
 
-    A finished training in `out` is loaded, not repeated. Raises `InputError` where no frame is left to predict.
+    A finished training in `out` is loaded, not repeated; one that comes with the repository is taken instead where it differs in
+    nothing but that it took more steps, or as many. What is trained here is left in `out` as `KIND.safetensors`, which says what it
+    learnt from. Raises `InputError` where no frame is left to predict.
     """
-    world, clips = dataset.config.world, recipe.learnt(load_clips(dataset))
+    world = dataset.config.world
     if not 1 <= given < world.frames:
         raise InputError(f"{given} frames of {world.frames} were given; give at least one, and leave one to predict")
     torch.manual_seed(config.seed + SEED_OFFSET)
     model = KINDS[config.kind](world.channels, fold_of(world), config.width, given, world.frames - given)
+    theirs = recipe.model_dump(include={"mirrored", "shifts", "seed", "foreground_weight", "tokenizer_light"})
+    learnt = {"data": dataset.origin(len(dataset)), "recipe": theirs, "predictor": config.model_dump(), "given": given}
+    if found := _published(config, learnt):
+        steps, weights = found
+        model.load_state_dict(weights)
+        return PixelPredictor(model.eval(), recipe.mirrored, steps)
     settings = FitConfig(
         steps=config.steps,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         seed=config.seed + SEED_OFFSET,
     )
-    theirs = recipe.model_dump(include={"mirrored", "shifts", "seed", "foreground_weight"})
-    identity = {"data": dataset.origin(len(dataset)), "recipe": theirs, "predictor": config.model_dump(), "given": given}
-    objective = _Foretelling(model, clips, recipe.foreground_weight)
-    return PixelPredictor(fit(config.kind, objective, settings, identity, Path(out), on_progress).model.cpu(), recipe.mirrored)
+    objective = _Foretelling(model, recipe.learnt(load_clips(dataset)), recipe.foreground_weight, recipe.tokenizer_light)
+    model = fit(config.kind, objective, settings, learnt, Path(out), on_progress).model.cpu()
+    write_file(out, f"{config.kind}.safetensors", save(model.state_dict(), {"learnt": json.dumps(learnt)}))
+    return PixelPredictor(model, recipe.mirrored, config.steps)
+
+
+def _published(config: PixelPredictorConfig, learnt: dict) -> tuple[int, dict[str, Tensor]] | None:
+    """The steps and the weights of one that comes with the repository and `learnt` likewise, for as long or longer. Raises
+    `InputError` for a damaged one."""
+    for file in rivals(config.kind):
+        try:
+            with safe_open(file, "pt") as stored:
+                told = json.loads(stored.metadata()["learnt"])
+                steps = told["predictor"]["steps"]
+                likewise = json.loads(json.dumps(learnt | {"predictor": learnt["predictor"] | {"steps": steps}}))
+                if steps >= config.steps and told == likewise:
+                    return steps, load_file(file)
+        except (SafetensorError, ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{file} is damaged ({error}): restore it, or remove it to have that network trained here") from None
+    return None
 
 
 def fold_of(shape: ClipShape) -> int:

@@ -21,7 +21,7 @@ from trajvit.evaluation.scores import (
     score_reconstruction,
     score_task,
 )
-from trajvit.magvit.decoding import SAMPLING
+from trajvit.magvit.generation import SAMPLING
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tasks import TASK_NAMES
 from trajvit.settings import InputError

@@ -12,15 +12,13 @@ from trajvit.magvit.commit import masked_share
 from trajvit.magvit.decoding import (
     ENSEMBLE,
     GREEDY,
-    SAMPLING,
-    SURE,
     DecodingConfig,
     Prompt,
     clip_noise,
     decode,
     halton_rank,
-    quarters,
 )
+from trajvit.magvit.generation import SAMPLING, SURE, ClipDrawer, quarters
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.quantizers import FSQConfig
 from trajvit.magvit.tasks import TASKS
@@ -282,8 +280,8 @@ def test_a_clip_of_which_the_model_says_it_is_of_another_class_is_drawn_again(mo
         drawn.append((list(clips), again))
         return clip_noise(seed, clips, config, length, levels, again)
 
-    monkeypatch.setattr("trajvit.magvit.model.clip_noise", noise)
-    monkeypatch.setattr(model, "_named", lambda tokens, task, label: torch.tensor(next(sure))[:, None].expand(-1, 4))
+    monkeypatch.setattr("trajvit.magvit.decoding.clip_noise", noise)
+    monkeypatch.setattr(ClipDrawer, "sure_of", lambda drawer, tokens, label: torch.tensor(next(sure)))
     decoding = SAMPLING.model_copy(update={"steps": 2, "tries": 3})
     kept = model.generate([0, 1, 2], decoding=decoding)
     assert drawn == [([0, 1, 2], 0), ([0, 1], 1), ([0], 2)]
@@ -295,7 +293,7 @@ def test_a_clip_of_which_the_model_says_it_is_of_another_class_is_drawn_again(mo
     )
     assert torch.equal(kept[2], first[2])
     # The second draw of clips 0 and 1 was the surest, and it is a function of clip and try alone.
-    monkeypatch.setattr("trajvit.magvit.model.clip_noise", lambda *rest: clip_noise(*rest[:-1], 1))
+    monkeypatch.setattr("trajvit.magvit.decoding.clip_noise", lambda *rest: clip_noise(*rest[:-1], 1))
     second = model.generate([0, 1], decoding=once)
     assert torch.equal(kept[:2], second) and not torch.equal(second, first[:2])
 

@@ -9,7 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trajvit.datasets.loading import batch_rows
 from trajvit.datasets.progress import Progress
-from trajvit.magvit.decoding import SAMPLING
+from trajvit.magvit.generation import SAMPLING
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.quantizers import KINDS, FSQConfig
 from trajvit.reporting.live import Gauge

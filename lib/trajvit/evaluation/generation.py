@@ -13,7 +13,8 @@ from trajvit.evaluation.baselines import blank
 from trajvit.evaluation.measure import BETWEEN_SETS, Metric
 from trajvit.evaluation.scores import balls_shown
 from trajvit.magvit.classifier import VideoClassifier
-from trajvit.magvit.decoding import SAMPLING, DecodingConfig
+from trajvit.magvit.decoding import DecodingConfig
+from trajvit.magvit.generation import SAMPLING
 from trajvit.magvit.model import MAGVIT
 from trajvit.metrics.centres import Balls, find_balls
 from trajvit.metrics.distances import beside_floor, frechet_distance, frechet_reach, kernel_distance, mean_over_parts

@@ -56,25 +56,10 @@ class DecodingConfig(Settings):
         return bool(self.temperature) or self.sampler == "random" or (by_confidence and bool(self.choice_temperature))
 
 
-class GenerationConfig(DecodingConfig):
-    """How `MAGVIT.generate` draws the first half of a clip, from which the rest follows."""
-
-    tries: int = Field(
-        8, ge=1, description="how often a clip may be drawn until the model itself names the class that was asked for"
-    )
-
-
-# For generation: a token at a time (of larger grids than `compact` clips have, a few) and in each slice in any order, as the model
-# is trained; and, instead of guidance, which narrows what is drawn, another draw where the class was missed (docs/tried.md).
-SAMPLING = GenerationConfig(steps=32, schedule="uniform", sampler="slices", temperature=1.15, choice_temperature=1e3)
 # For one of many futures, a sample of the model's own distribution: few tokens at a time, from the given frames on, in nearly any
 # order. The surest first would spread the samples too little, and any order a little too much in a world that is learnt less
 # well (docs/tried.md).
 DRAWING = DecodingConfig(steps=16, schedule="uniform", sampler="slices", choice_temperature=15.0)
-# How probable the model must hold the class of a clip that it has drawn, not to draw it again: as it does with all real clips of
-# the textbook world, and with 997 of 1000 of the varied one.
-SURE = 0.999
-
 # For what all but follows from the condition: the likeliest tokens, in one pass. More passes commit to the black background
 # first, of which the model is surest (docs/tried.md).
 GREEDY = DecodingConfig(steps=1, temperature=0.0, choice_temperature=0.0)
@@ -126,6 +111,15 @@ def clip_noise(
     draws = [generator.random(shape, np.float32) for generator in generators]
     uniform = np.clip(np.stack(draws), 1e-7, 1 - 1e-7)
     return -np.log(-np.log(uniform))
+
+
+def noise_of_clips(
+    seed: int, clips: Int[Tensor, " B"], config: DecodingConfig, shape: TransformerConfig, device: torch.device, again: int = 0
+) -> Float[Tensor, "B steps L n"] | None:
+    """`clip_noise` for a transformer's grid, where decoding draws anything."""
+    if not config.draws:
+        return None
+    return torch.from_numpy(clip_noise(seed, clips.tolist(), config, shape.length, shape.levels, again)).to(device)
 
 
 def decode(
@@ -219,13 +213,6 @@ def _radical_inverse(i: int, base: int) -> float:
         i, digit = divmod(i, base)
         value, place = value + digit * place, place / base
     return value
-
-
-def quarters(grid: tuple[int, int, int], of: Bool[Tensor, " L"]) -> list[Bool[Tensor, " L"]]:
-    """Some positions of a grid, flattened, in four parts: no two of a part are neighbours in their slice."""
-    _, row, column = (axis.flatten() for axis in torch.meshgrid(*map(torch.arange, grid), indexing="ij"))
-    parity = (2 * (row % 2) + column % 2).to(of.device)
-    return [of & (parity == part) for part in range(4)]
 
 
 def _least_preferred(preference: Float[Tensor, "B L"], group: Bool[Tensor, "B L"], share: Tensor) -> Bool[Tensor, "B L"]:

@@ -1,7 +1,6 @@
 """MAGVIT: the tokenizer and the transformer as one model that classifies, generates and predicts."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,22 +16,9 @@ from torch import Tensor, nn
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import open_folder, write_file
 from trajvit.magvit.commit import Sequence, interior
-from trajvit.magvit.decoding import (
-    ENSEMBLE,
-    GREEDY,
-    SAMPLING,
-    SURE,
-    DecodingConfig,
-    GenerationConfig,
-    Prompt,
-    clip_noise,
-    decode,
-    decoding_passes,
-    last_pass,
-    noise_shape,
-    quarters,
-)
+from trajvit.magvit.decoding import ENSEMBLE, DecodingConfig, Prompt, decode, noise_of_clips, noise_shape
 from trajvit.magvit.ensemble import self_ensemble, with_mirror_image
+from trajvit.magvit.generation import SAMPLING, ClipDrawer, GenerationConfig
 from trajvit.magvit.precision import precision_on
 from trajvit.magvit.published import located, published
 from trajvit.magvit.tasks import TASK_NAMES, TASKS, Task, condition, given_frames, prediction_from, task_number
@@ -129,7 +115,7 @@ class MAGVIT(nn.Module):
         of, shape = labels.to(self.device), self.config.tokenizer
 
         def generated(rows: Int[Tensor, " B"]) -> Video:
-            return self.tokenizer.decode(self._generated(rows, of[rows], seed, decoding).unflatten(1, shape.grid))
+            return self.tokenizer.decode(self._drawer().draw(rows, of[rows], seed, decoding).unflatten(1, shape.grid))
 
         clips = self._in_chunks(generated, torch.arange(len(labels)), self._at_once(decoding))
         return self.predict(clips[:, :, : given_frames(shape.frames)], labels=labels)
@@ -142,7 +128,7 @@ class MAGVIT(nn.Module):
         labels = self._checked_labels([label]).to(self.device)
         self._check_seed(seed)
         with precision_on(self.device):
-            passes = torch.cat([*self._drawing_passes(torch.zeros_like(labels), labels, seed, SAMPLING, again=0)])
+            passes = torch.cat([*self._drawer().passes(torch.zeros_like(labels), labels, seed, SAMPLING)])
         passes = passes.unflatten(1, self.config.tokenizer.grid)
         masked = passes == self.config.transformer.mask_token
         video = self.decode(torch.where(masked, self.encode(torch.zeros(1, *self._clip_shape())), passes))
@@ -280,63 +266,15 @@ class MAGVIT(nn.Module):
         def filled(rows: Int[Tensor, " B"]) -> Video:
             tokens = self.tokenizer.encode(condition(task, videos[rows])).flatten(1)
             prompt = Prompt(tokens, inside.expand(len(rows), -1), *self._prefix(len(rows), task.name, labels[rows]))
-            tokens = decode(self.transformer, prompt, decoding, self._noise(seed, rows, decoding))
+            noise = noise_of_clips(seed, rows, decoding, self.config.transformer, self.device)
+            tokens = decode(self.transformer, prompt, decoding, noise)
             return self.tokenizer.decode(tokens.unflatten(1, self.config.tokenizer.grid))
 
         return self._in_chunks(filled, torch.arange(len(videos)), self._at_once(decoding))
 
-    def _generated(self, rows: Int[Tensor, " B"], label: Int[Tensor, " B"], seed: int, decoding: GenerationConfig) -> Sequence:
-        """Clips of the class asked for, as far as the model itself can tell: others are drawn again, and after so many `tries`
-        the likeliest is kept (rejection by a classifier, Razavi et al., arXiv:1906.00446)."""
-
-        def sure_of(drawn: Sequence, of: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
-            return self._named(drawn, "CLS", self.config.transformer.asked_class).gather(1, of[:, None])[:, 0]
-
-        tokens = last_pass(self._drawing_passes(rows, label, seed, decoding, again=0))
-        if decoding.tries == 1:
-            return tokens
-        sure = sure_of(tokens, label)
-        for again in range(1, decoding.tries):
-            (missed,) = (sure < SURE).nonzero(as_tuple=True)
-            if not len(missed):
-                break
-            others = last_pass(self._drawing_passes(rows[missed], label[missed], seed, decoding, again))
-            surer = sure_of(others, label[missed])
-            better = surer > sure[missed]
-            tokens[missed[better]], sure[missed[better]] = others[better], surer[better]
-        return tokens
-
-    def _drawing_passes(
-        self, rows: Int[Tensor, " B"], label: Int[Tensor, " B"], seed: int, decoding: GenerationConfig, again: int
-    ) -> Iterator[Sequence]:
-        """The tokens of the first half of the frames drawn, of the rest the likeliest, given those, and all of them settled, pass by pass.
-
-        Tokens that were drawn one by one say of the same ball what is likely, each a little different. To settle them, one
-        block after the other is set to its likeliest given all the rest (iterated conditional modes, Besag 1986, JRSS B 48):
-        of the first quarter of the frames every fourth token, then the middle half of the frames, then the second half again.
-        """
+    def _drawer(self) -> ClipDrawer:
         first, ends = (self._given(TASKS[task_number(name)]) for name in ("CFP", "FI"))
-        nothing = torch.zeros(len(rows), len(first), dtype=torch.long, device=self.device)
-        prompt = Prompt(nothing, nothing.bool(), *self._prefix(len(rows), "CG", label))
-        noise = self._noise(seed, rows, decoding, again)
-        for tokens in decoding_passes(self.transformer, prompt, decoding, noise, first.expand_as(nothing)):
-            yield tokens
-        yield (tokens := self._likeliest(tokens, ~first, "CFP", label))
-        for block in (*quarters(self.config.tokenizer.grid, first & ends), ~ends):
-            yield (tokens := self._likeliest(tokens, block, "CG", label))
-        yield self._likeliest(tokens, ~first, "CFP", label)
-
-    def _likeliest(self, tokens: Sequence, block: Bool[Tensor, " L"], task: str, label: Int[Tensor, " B"]) -> Sequence:
-        """Tokens whose `block` is the likeliest given the others."""
-        block = block.expand_as(tokens)
-        return decode(self.transformer, Prompt(tokens, ~block, *self._prefix(len(tokens), task, label)), GREEDY, None, block)
-
-    def _noise(self, seed: int, rows: Int[Tensor, " B"], decoding: DecodingConfig, again: int = 0) -> Tensor | None:
-        """The random numbers of clips, where decoding takes any; others when they are drawn `again`."""
-        if not decoding.draws:
-            return None
-        shape = self.config.transformer
-        return torch.from_numpy(clip_noise(seed, rows.tolist(), decoding, shape.length, shape.levels, again)).to(self.device)
+        return ClipDrawer(self.transformer, first, ends)
 
     def _at_once(self, decoding: DecodingConfig) -> int:
         """How many clips are decoded at a time."""

@@ -315,7 +315,8 @@ def fit(
     written first. `look` says how the averaged model does, now and then, and changes nothing.
     """
     training, folder = Training(objective, config), open_folder(out)
-    identity = {"fit": OPTIMIZATION | config.model_dump(mode="json"), **identity}
+    muon = {"matrices": len(objective.matrices)} if objective.matrices else {}
+    identity = {"fit": OPTIMIZATION | config.model_dump(mode="json") | muon, **identity}
     order = {"streamed_by": objective.block} if objective.block < objective.samples else {}
     first, history = 0, {}
     if saved := load_newest(folder, identity):

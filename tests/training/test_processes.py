@@ -136,9 +136,13 @@ def test_what_started_processes_refuse_is_said_here(tmp_path):
 
 
 def test_of_processes_that_fail_the_first_one_is_heard():
-    said = "trajvit: no space left; the same command continues\ntrajvit: process 1 of 2 lost the others (x); the same command continues"
+    end = "; what is finished is kept, the same command continues\n"
     with pytest.raises(RuntimeError, match=r"^no space left"):
-        _explain(said)
+        _explain(f"trajvit: no space left{end}trajvit: process 1 of 2 lost the others (x){end}")
+    with pytest.raises(RuntimeError, match=r"^the gradient is not finite"):
+        _explain("trajvit: the gradient is not finite; what is finished is kept\n")
+    with pytest.raises(InputError, match=r"^seed = x"):
+        _explain("trajvit: seed = x: not a number\n")
 
 
 def test_started_processes_start_no_others(tmp_path, monkeypatch):

@@ -45,11 +45,10 @@ def main(arguments: list[str]) -> int:
         if os.environ.get("RANK", "0") == "0":  # of many processes one says it
             print("trajvit: interrupted; the same command continues", file=sys.stderr)
         return 75
-    except ArithmeticError as error:  # a training diverged, and would again
-        print(f"trajvit: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except (OSError, MemoryError, RuntimeError) as error:
-        print(f"trajvit: {' '.join(str(error).split())}; what is finished is kept, the same command continues", file=sys.stderr)
+    except (OSError, ArithmeticError, MemoryError, RuntimeError) as error:
+        # A training that diverged would do so again.
+        then = "" if isinstance(error, ArithmeticError) else ", the same command continues"
+        print(f"trajvit: {' '.join(str(error).split())}; what is finished is kept{then}", file=sys.stderr)
         return 1
 
 

@@ -17,7 +17,8 @@ from trajvit.settings import InputError
 from trajvit.training import processes
 from trajvit.training.recipe import STAGES
 
-PERIOD_S, PATIENCE_S = 0.5, 60.0
+PERIOD_S = 0.5
+PATIENCE_S = 100  # for a step and its checkpoint; a spot machine is taken back 120 s after its notice
 
 
 def train_in_processes(parameters: Parameters, samples: int, out: str | Path, on_progress: Listener) -> None:
@@ -35,6 +36,7 @@ def train_in_processes(parameters: Parameters, samples: int, out: str | Path, on
         told, said = Path(folder) / "params.yaml", Path(folder) / "said.txt"
         told.write_text(yaml.safe_dump(parameters.model_dump(mode="json") | {"processes": 1}))
         launcher = "torch.distributed.run", "--standalone", "--nproc_per_node", str(parameters.processes)
+        launcher += "--shutdown-timeout", str(PATIENCE_S)
         what = "train", str(told), "--out", str(out), "--first", str(samples)
         command = [sys.executable, "-m", *launcher, "-m", "trajvit", *what]
         threads = str(max(1, cores() // parameters.processes))
@@ -46,7 +48,7 @@ def train_in_processes(parameters: Parameters, samples: int, out: str | Path, on
             _follow(launched, out, on_progress)
         finally:
             launched.terminate()  # nothing to one that has ended
-            launched.wait(PATIENCE_S)
+            launched.wait(1.2 * PATIENCE_S)
         if launched.returncode:
             _explain(said.read_text())
 
@@ -75,6 +77,6 @@ def _explain(said: str) -> None:
         raise RuntimeError(f"the processes failed: {' '.join(said.split())[-1000:]}")
     if lines[-1].startswith("interrupted"):
         raise KeyboardInterrupt(lines[-1])
-    if "the same command continues" in lines[-1]:
+    if "what is finished is kept" in lines[-1]:
         raise RuntimeError(lines[-1])
     raise InputError(lines[-1])

@@ -86,6 +86,12 @@ def test_a_lock_that_another_took_over_meanwhile_is_no_leave_to_send(bucket, clo
     assert Bucket(f"{bucket}/mine").read("_lock/machine") == b"another's"
 
 
+def test_a_lock_that_another_took_over_unnoticed_is_not_given_up_for_it(bucket):
+    with Bucket(f"{bucket}/mine").lock("machine"):
+        Bucket(f"{bucket}/mine").write("_lock/machine", b"another's")
+    assert Bucket(f"{bucket}/mine").read("_lock/machine") == b"another's"
+
+
 def test_a_run_whose_place_another_machine_takes_over_is_not_gone_on_with(bucket, notebooks, parameters, monkeypatch, capsys):
     monkeypatch.setattr(away, "SEND_S", 0.2)
     monkeypatch.setattr(away, "BEAT_S", 0.1)

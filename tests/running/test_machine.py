@@ -369,6 +369,31 @@ def test_a_copy_cut_short_leaves_the_last_whole_checkpoint_and_never_half_of_one
     assert texts(tmp_path / "there") == {"step_1/state": "1", "step_1/identity": "1"}
 
 
+def test_the_manifest_goes_after_the_list_of_what_it_vouches_for(bucket, tmp_path, monkeypatch):
+    here, place = fill(tmp_path / "here", page="1"), Bucket(f"{bucket}/r")
+    (here / "manifest.json").write_text("page 1 is done")
+    mirror = Mirror(place, here)
+    mirror.send()
+    assert json.loads(place.read(INDEX)) == ["manifest.json", "page"]
+    fill(here, other="2")
+    (here / "manifest.json").write_text("both are done")
+    write = Bucket.write
+
+    def cut(self, key, content):
+        if key == INDEX:
+            raise OSError("the machine is gone")
+        write(self, key, content)
+
+    monkeypatch.setattr(Bucket, "write", cut)
+    with pytest.raises(OSError, match="gone"):
+        mirror.send()
+    assert place.read("results/manifest.json") == b"page 1 is done"
+    monkeypatch.undo()
+    mirror.send()
+    Mirror(place, tmp_path / "there").bring()
+    assert texts(tmp_path / "there") == {"page": "1", "other": "2", "manifest.json": "both are done"}
+
+
 def test_a_checkpoint_that_is_dropped_while_it_is_sent_is_not_listed(bucket, tmp_path, monkeypatch):
     here, place = fill(tmp_path / "here", a__state="1", b__state="2"), Bucket(f"{bucket}/r")
     send = Bucket.send

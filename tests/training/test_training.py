@@ -115,6 +115,29 @@ def test_finished_training_is_loaded_not_repeated(data, tmp_path, monkeypatch):
     assert torch.equal(again.model.encode(video), first.model.encode(video))
 
 
+def test_a_finished_training_is_loaded_whether_clips_are_streamed_or_not_and_another_is_not_gone_on_with(tmp_path, monkeypatch):
+    import trajvit.training.loop as loop
+
+    data, drawn = trajvit.generate(out=tmp_path / "data", samples=16, shard_size=4), iter(range(100))
+
+    def rows_until_killed(*arguments):
+        if next(drawn) == 9:
+            raise Killed
+        return batch_rows(*arguments)
+
+    monkeypatch.setattr("trajvit.datasets.loading.MEMORY_SHARE", 0.0)
+    train(Recipe(**TINY), data, tmp_path / "done")
+    monkeypatch.setattr(loop, "batch_rows", rows_until_killed)
+    with pytest.raises(Killed):
+        train(Recipe(**TINY), data, tmp_path / "begun")
+    monkeypatch.undo()
+    streamed = weights(tmp_path / "done")
+    train(Recipe(**TINY), data, tmp_path / "done")
+    assert weights(tmp_path / "done") == streamed
+    with pytest.raises(InputError, match=r"from clips streamed in blocks of 4, and here they are held in memory"):
+        train(Recipe(**TINY), data, tmp_path / "begun")
+
+
 def test_a_patch_of_its_own_makes_fewer_tokens_of_larger_clips():
     world = WorldConfig.named("classic")
     grids = [Recipe(patch=patch).models(world)[0].grid for patch in (None, (2, 8, 8))]
@@ -385,6 +408,17 @@ def test_a_training_says_what_its_weights_are_the_result_of(data, tmp_path):
     assert manifest["recipe"] == Recipe(**TINY).of_model() and manifest["data"]["samples"] == 16
     assert manifest["libraries"]["torch"].startswith("2.13.0")
     assert manifest["last"]["transformer"]["step"] == 6
+
+
+def test_what_is_loaded_keeps_the_manifest_of_its_time(data, tmp_path, monkeypatch):
+    train(Recipe(**TINY), data, tmp_path)
+    manifest, model = ((tmp_path / name).read_bytes() for name in ("training.json", "model.safetensors"))
+    monkeypatch.setattr("trajvit.training.recipe.version", lambda name: "9.9")
+    train(Recipe(**TINY), data, tmp_path)
+    assert (tmp_path / "training.json").read_bytes() == manifest
+    (tmp_path / "model.safetensors").unlink()
+    train(Recipe(**TINY), data, tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == model
 
 
 @pytest.mark.parametrize("padding", ["causal", "same"])

@@ -182,6 +182,7 @@ def test_evaluate_takes_any_checkpoint(smoke_run, tmp_path):
     out = tmp_path / "evaluation"
     assert main(["evaluate", str(smoke_run / "magvit"), "--data", str(tmp_path / "data"), *small, "--out", str(out)]) == 0
     metrics = json.loads((out / "metrics.json").read_text())["04_evaluate"]
+    assert metrics.pop("pixel_steps") == {"simvp": 2, "convlstm": 2}
     assert set(metrics) == {"reconstruction", "classification", "prediction", "futures", "generation", "tasks"}
     assert set(metrics["tasks"]) == {"FP", "FI", "OPC", "OPV", "OPH", "OPD", "IPC", "IPD", "CFP"}
     assert metrics["prediction"]["centre_error_px"]["limit"] < 2 < metrics["prediction"]["centre_error_px"]["value"]

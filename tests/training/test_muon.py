@@ -32,8 +32,8 @@ def test_a_kernel_is_a_matrix_of_outputs_and_shares_its_turn_with_others():
     for kernel, matrix in zip(kernels, flat, strict=True):
         kernel.grad = torch.randn_like(kernel)
         matrix.grad = kernel.grad.flatten(1)
-    Muon(kernels, lr=0.01).step()
+    Muon(kernels, lr=0.01, weight_decay=0.0).step()
     for matrix in flat:
-        Muon([matrix], lr=0.01).step()
+        Muon([matrix], lr=0.01, weight_decay=0.0).step()
     for kernel, matrix in zip(kernels, flat, strict=True):
         torch.testing.assert_close(kernel.flatten(1), matrix)

@@ -35,8 +35,9 @@ class Beside:
     """What a model is held against.
 
     The judge of what it generates, other 3-D CNNs as its rivals in classification, rivals in prediction and generation, and
-    the balls of the clips that it learnt from, in all their views; for how many steps those rivals learnt that predict pixels. Where
-    the world is known: the world itself, what the oracle knows of the clips from the first half of their frames, and how often it names their family, by frames seen.
+    the balls of the clips that it learnt from, in all their views; for how many steps those rivals learnt that predict pixels.
+    Where the world is known: the world itself, what the oracle knows of the clips from the first half of their frames, and how often
+    it names their family, by frames seen.
     """
 
     judge: VideoClassifier

@@ -115,7 +115,7 @@ def _distances(
         found, black = beside_floor(diversity, made, real), mean_over_parts(diversity, rivals["blank"], real)
         for name, *of in zip(Diversity._fields, found.value, black, found.floor, strict=True):
             value, blank_value, limit = map(float, of)
-            unit = "of real clips' mean" if name == "density" else "share"
+            unit = "ratio" if name == "density" else "share"
             metrics[name] = Metric(value=value, unit=unit, baselines={"blank": blank_value}, limit=limit, more_is_better=True)
     return metrics
 

@@ -2,7 +2,8 @@
 
 Both see the given frames alone, are trained on the same clips as MAGVIT and the same views of them, by the same loop and optimizers,
 and predict from as many views. They learn from what its tokenizer learns from: pixels, of which the ball's weigh more (with an even
-loss a blank frame would be 98 % right), and each frame's centre of light. Neither has a strided convolution in 3-D, whose bfloat16 gradient is infinite on a CPU where it pads by itself (see `PaddedConv3d`).
+loss a blank frame would be 98 % right), and each frame's centre of light. Neither has a strided convolution in 3-D, whose bfloat16
+gradient is infinite on a CPU where it pads by itself (see `PaddedConv3d`).
 """
 
 import json

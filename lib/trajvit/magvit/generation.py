@@ -78,12 +78,11 @@ class ClipDrawer:
             yield (tokens := self._likeliest(tokens, block, "CG", label))
         yield self._likeliest(tokens, ~self.first, "CFP", label)
 
-    @torch.no_grad()
     def sure_of(self, tokens: Sequence, label: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
         """How probable the model holds the class of clips."""
         asked = torch.full_like(label, self.transformer.config.asked_class)
-        _, logits = self.transformer(tokens, torch.full_like(label, task_number("CLS")), asked)
-        return logits.float().softmax(-1).gather(1, label[:, None])[:, 0]
+        named = self.transformer.class_probabilities(tokens, torch.full_like(label, task_number("CLS")), asked)
+        return named.gather(1, label[:, None])[:, 0]
 
     def _likeliest(self, tokens: Sequence, block: Bool[Tensor, " L"], task: str, label: Int[Tensor, " B"]) -> Sequence:
         """Tokens whose `block` is the likeliest given the others."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import open_folder, write_file
-from trajvit.magvit.commit import Sequence, interior
+from trajvit.magvit.commit import interior
 from trajvit.magvit.decoding import ENSEMBLE, DecodingConfig, Prompt, decode, noise_of_clips, noise_shape
 from trajvit.magvit.ensemble import self_ensemble, with_mirror_image
 from trajvit.magvit.generation import SAMPLING, ClipDrawer, GenerationConfig
@@ -93,7 +93,8 @@ class MAGVIT(nn.Module):
 
         def read_class(rows: Video) -> Float[Tensor, "B K"]:
             tokens = self.tokenizer.encode(condition(task, rows)).flatten(1)
-            return self._named(torch.where(shown, tokens, self.config.transformer.mask_token), task.name, label)
+            seen = torch.where(shown, tokens, self.config.transformer.mask_token)
+            return self.transformer.class_probabilities(seen, *self._prefix(len(rows), task.name, label))
 
         return self._in_chunks(read_class, videos)
 
@@ -110,7 +111,9 @@ class MAGVIT(nn.Module):
         """
         labels = self._checked_labels(labels)
         if not isinstance(decoding, GenerationConfig):
-            return self.complete(torch.zeros(len(labels), *self._clip_shape()), "CG", labels, seed, decoding)
+            return self._completed(
+                TASKS[task_number("CG")], torch.zeros(len(labels), *self._clip_shape()), labels, seed, decoding
+            )
         self._check_seed(seed)
         of, shape = labels.to(self.device), self.config.tokenizer
 
@@ -285,12 +288,6 @@ class MAGVIT(nn.Module):
         """The tokens of which a task shows something, on the model's device."""
         shape = self.config.tokenizer
         return interior(task, shape.clip, shape.stride).to(self.device)
-
-    @torch.no_grad()
-    def _named(self, tokens: Sequence, task: str, label: int) -> Float[Tensor, "B K"]:
-        """How probable each class is where `label`, one of the non-classes, stands in its place."""
-        _, logits = self.transformer(tokens, *self._prefix(len(tokens), task, label))
-        return logits.float().softmax(-1)
 
     def _checked_labels(self, labels: Int[Tensor, " B"] | list[int], count: int | None = None) -> Int[Tensor, " B"]:
         """Labels of `count` clips, or of however many, as a tensor. Raises `InputError` for what are none."""

@@ -243,6 +243,14 @@ class MaskedTransformer(nn.Module):
         """Logits of a token's next digit, from its position's features and its earlier digits."""
         return self.digit_heads.logits(features, digits)
 
+    @torch.no_grad()
+    def class_probabilities(
+        self, tokens: Int[Tensor, "B L"], task: Int[Tensor, " B"], label: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B K"]:
+        """How probable each class is where `label`, one of the non-classes, stands in its place."""
+        _, logits = self(tokens, task, label)
+        return logits.float().softmax(-1)
+
 
 def initialize(module: nn.Module) -> None:
     """BERT's start: truncated normal weights, no biases."""

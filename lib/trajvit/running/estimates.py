@@ -43,10 +43,11 @@ class Estimate:
 
 def estimate(notebook: str, parameters: Parameters, runs: Path, of: Collection[str] = ()) -> Estimate:
     """How long a notebook takes with these parameters on this machine, as one `of` a run's."""
+    here = gethostname(), this_machine()
     took = [
         state.seconds
         for manifest, told in _former(runs)
-        if (manifest.host, manifest.machine) == (gethostname(), this_machine()) and told == _telling(parameters)
+        if (manifest.host, manifest.machine) == here and told == _telling(parameters)
         for state in manifest.notebooks
         if (state.name, state.state) == (notebook, "done")
     ]

@@ -100,7 +100,7 @@ def _follow(command: list[str], out: Path, why_leave: Callable[[], str], send: C
     print("$ " + " ".join(command), flush=True)
     process, sent = subprocess.Popen(command, cwd=ROOT), -SEND_S
     try:
-        while process.poll() is None:
+        while True:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(BEAT_S)
                 break

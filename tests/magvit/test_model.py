@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from trajvit.magvit import ensemble
-from trajvit.magvit.commit import masked_share
+from trajvit.magvit.commit import masked_share, shown_digits
 from trajvit.magvit.decoding import (
     ENSEMBLE,
     GREEDY,
@@ -20,7 +20,7 @@ from trajvit.magvit.decoding import (
 )
 from trajvit.magvit.generation import SAMPLING, SURE, ClipDrawer, quarters
 from trajvit.magvit.model import MAGVIT
-from trajvit.magvit.quantizers import FSQConfig
+from trajvit.magvit.quantizers import FSQConfig, from_digits, rounded, to_digits
 from trajvit.magvit.tasks import TASKS
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import (
@@ -29,8 +29,6 @@ from trajvit.magvit.transformer import (
     Neighbours,
     TransformerConfig,
     attention,
-    from_digits,
-    to_digits,
 )
 from trajvit.settings import InputError
 from trajvit.worlds.families import NAMES
@@ -48,6 +46,15 @@ def model():
     for parameter in transformer.parameters():  # far from the nearly uniform start, so that outputs differ
         parameter.data += 0.2 * torch.randn_like(parameter)
     return MAGVIT(Tokenizer(TokenizerConfig(base_channels=16)), transformer, NAMES)
+
+
+def shown(tokens, inside):
+    """The digits of some tokens, as a prompt shows them."""
+    return shown_digits(to_digits(tokens, LEVELS).float(), inside)
+
+
+def nothing(clips):
+    return torch.full((clips, 64, len(LEVELS)), torch.nan)
 
 
 @given(tokens=st.lists(st.integers(0, CODES - 1), min_size=1, max_size=20))
@@ -76,6 +83,46 @@ def test_every_position_attends_to_every_other(model):
     features, classes = model.transformer(tokens, prefix, prefix)
     features_changed, classes_changed = model.transformer(changed, prefix, prefix)
     assert ((features != features_changed).any(-1)).all() and (classes != classes_changed).any()
+
+
+def test_a_digit_that_is_not_rounded_is_read_as_lying_between_two_values(model):
+    embedding, (first, second) = model.transformer.tokens, (table.weight for table in model.transformer.tokens.digits)
+    digits = torch.tensor([[0.0, 63.0], [5.0, 7.25], [62.5, 0.0]])
+    expected = [first[0] + second[63], first[5] + 0.75 * second[7] + 0.25 * second[8], (first[62] + first[63]) / 2 + second[0]]
+    assert torch.allclose(embedding(digits), torch.stack(expected), atol=1e-5)
+
+
+def test_what_is_shown_is_read_unrounded_where_its_token_stands_and_nowhere_else(model):
+    prefix = torch.zeros(1, dtype=torch.long)
+    digits = 1 + 60 * torch.rand(1, 64, len(LEVELS))
+    tokens, inside = rounded(digits, LEVELS), torch.arange(64)[None] < 32
+    whole = model.transformer(tokens, prefix, prefix)[0]
+    assert torch.equal(model.transformer(tokens, prefix, prefix, shown_digits(digits, torch.zeros(1, 64).bool()))[0], whole)
+    assert not torch.allclose(model.transformer(tokens, prefix, prefix, shown_digits(digits, inside))[0], whole, atol=1e-3)
+    others = torch.where(inside, (tokens + 1) % CODES, tokens)  # the model's own in their place, or [MASK]
+    for changed in (others, torch.where(inside, model.transformer.config.mask_token, tokens)):
+        plain = model.transformer(changed, prefix, prefix)[0]
+        assert torch.equal(model.transformer(changed, prefix, prefix, shown_digits(digits, inside))[0], plain)
+
+
+def test_a_saved_model_says_how_it_learnt_to_read_and_older_ones_read_tokens(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    assert MAGVIT.from_pretrained(tmp_path).config.unrounded
+    described = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({name: value for name, value in described.items() if name != "unrounded"}))
+    older, video = MAGVIT.from_pretrained(tmp_path), torch.rand(1, 1, 8, 32, 32)
+    shown = [one._shown(TASKS[0], video)[:, :32] for one in (model, older)]
+    assert torch.equal(shown[0].round(), shown[1]) and not torch.equal(*shown)
+
+
+@pytest.mark.parametrize("decoding", [GREEDY, DecodingConfig(sampler="slices")])
+def test_given_frames_keep_their_own_tokens(model, decoding, monkeypatch):
+    """An untrained model, whose own would be others."""
+    video, made = torch.rand(2, 1, 8, 32, 32), []
+    decode = model.tokenizer.decode
+    monkeypatch.setattr(model.tokenizer, "decode", lambda tokens: made.append(tokens) or decode(tokens))
+    model.predict(video[:, :, :4], decoding=decoding)
+    assert torch.equal(made[0][:, :2], model.tokenizer.encode(video)[:, :2])
 
 
 def test_digit_probabilities_of_a_token_sum_to_one(model):
@@ -166,7 +213,7 @@ class Knowing(torch.nn.Module):
         super().__init__()
         self.config, self.truth = config, truth
 
-    def forward(self, tokens, task, label):
+    def forward(self, tokens, task, label, shown=None):
         return self.truth.expand(len(tokens), -1), None
 
     def digit_logits(self, truth, digits):
@@ -185,7 +232,7 @@ def test_a_model_that_knows_the_tokens_decodes_them_whatever_the_order(sampler, 
     truth = torch.randint(0, CODES, (1, 64))
     knowing = Knowing(config, truth)
     inside = torch.arange(64)[None].expand(3, -1) < 20
-    prompt = Prompt(torch.randint(0, 1000, (3, 64)), inside, torch.zeros(3).long(), torch.zeros(3).long())
+    prompt = Prompt(shown(torch.randint(0, 1000, (3, 64)), inside), torch.zeros(3).long(), torch.zeros(3).long())
     decoding = DecodingConfig(sampler=sampler, schedule=schedule)
     noise = torch.from_numpy(clip_noise(0, range(3), decoding, 64, config.levels))
     assert torch.equal(decode(knowing, prompt, decoding, noise), truth.expand(3, -1))
@@ -199,12 +246,12 @@ def test_each_step_leaves_open_what_the_schedule_says(sampler, schedule):
     open_counts = []
 
     class Counting(Knowing):
-        def forward(self, tokens, task, label):
+        def forward(self, tokens, task, label, shown=None):
             open_counts.append((tokens == config.mask_token).sum(1).tolist())
-            return super().forward(tokens, task, label)
+            return super().forward(tokens, task, label, shown)
 
     counting = Counting(config, torch.zeros(1, 64, dtype=torch.long))
-    prompt = Prompt(torch.zeros(2, 64).long(), torch.zeros(2, 64).bool(), torch.zeros(2).long(), torch.zeros(2).long())
+    prompt = Prompt(nothing(2), torch.zeros(2).long(), torch.zeros(2).long())
     decoding = DecodingConfig(sampler=sampler, schedule=schedule)
     noise = torch.from_numpy(clip_noise(0, range(2), decoding, 64, config.levels))
     decode(counting, prompt, decoding, noise)
@@ -216,12 +263,12 @@ def test_slices_are_filled_one_after_the_other():
     config, seen = TransformerConfig(**SHAPE), []
 
     class Watched(Knowing):
-        def forward(self, tokens, task, label):
+        def forward(self, tokens, task, label, shown=None):
             seen.append((tokens == config.mask_token).unflatten(1, (4, 16)).sum(2)[0].tolist())
-            return super().forward(tokens, task, label)
+            return super().forward(tokens, task, label, shown)
 
     watched = Watched(config, torch.zeros(1, 64, dtype=torch.long))
-    prompt = Prompt(torch.zeros(1, 64).long(), torch.zeros(1, 64).bool(), torch.zeros(1).long(), torch.zeros(1).long())
+    prompt = Prompt(nothing(1), torch.zeros(1).long(), torch.zeros(1).long())
     decoding = DecodingConfig(steps=8, schedule="uniform", sampler="slices")
     decode(watched, prompt, decoding, torch.from_numpy(clip_noise(0, range(1), decoding, 64, config.levels)))
     filled = [64 - 8 * step for step in range(8)]
@@ -231,7 +278,7 @@ def test_slices_are_filled_one_after_the_other():
 def test_what_is_not_wanted_stays_masked():
     config = TransformerConfig(**SHAPE)
     knowing = Knowing(config, torch.randint(0, CODES, (1, 64)))
-    prompt = Prompt(torch.zeros(1, 64).long(), torch.zeros(1, 64).bool(), torch.zeros(1).long(), torch.zeros(1).long())
+    prompt = Prompt(nothing(1), torch.zeros(1).long(), torch.zeros(1).long())
     wanted = torch.arange(64)[None] < 32
     decoding = DecodingConfig(sampler="slices")
     noise = torch.from_numpy(clip_noise(0, range(1), decoding, 64, config.levels))
@@ -242,9 +289,9 @@ def test_what_is_not_wanted_stays_masked():
 def test_generation_draws_the_first_half_and_predicts_the_second_settles_both_and_predicts_anew(model, monkeypatch):
     seen, forward, mask_token = [], model.transformer.forward, model.transformer.config.mask_token
 
-    def watched(tokens, task, label):
+    def watched(tokens, task, label, shown=None):
         seen.append((TASKS[int(task[0])].name, (tokens == mask_token).unflatten(1, (2, 32)).sum(2)[0].tolist(), label.tolist()))
-        return forward(tokens, task, label)
+        return forward(tokens, task, label, shown)
 
     monkeypatch.setattr(model.transformer, "forward", watched)
     model.generate([2], decoding=SAMPLING.model_copy(update={"steps": 4, "tries": 1}))
@@ -303,7 +350,7 @@ class TwoModes(torch.nn.Module):
 
     config = TransformerConfig(grid=(2, 4, 4), levels=(2,), classes=1, tasks=len(TASKS))
 
-    def forward(self, tokens, task, label):
+    def forward(self, tokens, task, label, shown=None):
         zero, one = (tokens == 0).any(1), (tokens == 1).any(1)
         p = torch.where(zero & ~one, 1 - 1e-6, torch.where(one & ~zero, 1e-6, torch.tensor(0.7)))
         return torch.stack([p, 1 - p], dim=-1)[:, None].expand(-1, 32, -1), None
@@ -318,8 +365,7 @@ def test_two_modes_are_drawn_in_their_true_shares(sampler, off_by):
     toy, count = TwoModes(), 1200
     decoding = DecodingConfig(steps=32, schedule="uniform", sampler=sampler)
     noise = torch.from_numpy(clip_noise(1, range(count), decoding, 32, (2,)))
-    nothing = torch.zeros(count, 32)
-    prompt = Prompt(nothing.long(), nothing.bool(), torch.zeros(count).long(), torch.zeros(count).long())
+    prompt = Prompt(torch.full((count, 32, 1), torch.nan), torch.zeros(count).long(), torch.zeros(count).long())
     drawn = decode(toy, prompt, decoding, noise)
     assert (drawn.min(1).values == drawn.max(1).values).all()
     assert (drawn[:, 0] == 0).float().mean() == pytest.approx(0.7, abs=off_by)
@@ -346,7 +392,7 @@ def test_guidance_zero_is_the_conditional_model(model, monkeypatch):
 @pytest.mark.parametrize("steps", [1, 3, 12, 100])
 def test_decoding_fills_every_position_whatever_the_number_of_steps(model, steps):
     inside = torch.arange(64)[None] < 32
-    prompt = Prompt(torch.randint(0, CODES, (1, 64)), inside, torch.zeros(1).long(), torch.full((1,), 4))
+    prompt = Prompt(shown(torch.randint(0, CODES, (1, 64)), inside), torch.zeros(1).long(), torch.full((1,), 4))
     tokens = decode(model.transformer, prompt, GREEDY.model_copy(update={"steps": steps}), None)
     assert tokens.shape == (1, 64) and (tokens < CODES).all()
 

@@ -2,9 +2,8 @@ import itertools
 
 import pytest
 import torch
-from trajvit.magvit.quantizers import FSQConfig, LFQConfig, VQConfig, code_count, make_quantizer
+from trajvit.magvit.quantizers import FSQConfig, LFQConfig, VQConfig, code_count, from_digits, make_quantizer, rounded, to_digits
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
-from trajvit.magvit.transformer import from_digits, to_digits
 
 CONFIGS = {"fsq": FSQConfig(), "vq": VQConfig(codes=64, features=8), "lfq": LFQConfig(bits=7)}
 
@@ -41,6 +40,28 @@ def test_digits_number_every_code_once(quantizer):
     config, _ = quantizer
     tokens = torch.arange(code_count(config))
     assert torch.equal(from_digits(to_digits(tokens, config.digits), config.digits), tokens)
+
+
+def test_unrounded_digits_are_within_half_a_value_of_the_tokens(quantizer):
+    config, made = quantizer
+    features = 3 * torch.randn(8, config.features, 2, 4, 4)
+    unrounded, tokens = made.unrounded(features), made(features).tokens
+    assert torch.equal(rounded(unrounded, config.digits), tokens)
+    assert (unrounded >= 0).all() and (unrounded <= torch.tensor(config.digits) - 1).all()
+    whole = torch.equal(unrounded, to_digits(tokens, config.digits).float())
+    assert whole == (config.kind != "fsq")  # the numbers of the others' codes are no measure
+
+
+@pytest.mark.parametrize("levels", [(64, 64), (8, 5, 5, 5)])
+def test_unrounded_digits_of_fsq_stand_where_its_codes_do(levels):
+    """Between two codes in the same place as between their digits."""
+    made = make_quantizer(FSQConfig(levels=levels))
+    features = torch.randn(64, len(levels), 1, 1, 1)
+    low, high = (made.codes(torch.full((1, 1, 1, 1), token)).flatten() for token in (0, code_count(made.config) - 1))
+    unrounded = made.unrounded(features).flatten(0, 3)
+    codes = low + unrounded / (torch.tensor(levels) - 1) * (high - low)
+    half_a_value = (high - low) / (torch.tensor(levels) - 1) / 2
+    assert ((codes - made(features).features.flatten(1)).abs() <= half_a_value * 1.001).all()
 
 
 def test_gradients_pass_through(quantizer):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from trajvit.magvit.quantizers import rounded
 from trajvit.magvit.tokenizer import SIZES, Tokenizer, TokenizerConfig, reconstruction_loss
 from trajvit.settings import InputError
 
@@ -14,6 +15,15 @@ def test_tokens_are_integers_of_the_codebook_on_the_grid(tokenizer):
     tokens = tokenizer.encode(torch.rand(3, 1, 8, 32, 32))
     assert tokens.shape == (3, *tokenizer.config.grid) == (3, 4, 4, 4)
     assert tokens.dtype == torch.int64 and tokens.min() >= 0 and tokens.max() < tokenizer.config.codes
+
+
+def test_digits_before_rounding_are_exact_whatever_the_precision_around_them(tokenizer):
+    video = torch.rand(2, 1, 8, 32, 32)
+    unrounded = tokenizer.unrounded(video)
+    assert unrounded.shape == (2, 4, 4, 4, 2) and torch.equal(rounded(unrounded, (64, 64)), tokenizer.encode(video))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(tokenizer.unrounded(video), unrounded)
+        assert not torch.equal(tokenizer.quantizer.unrounded(tokenizer.encoder(video)), unrounded)
 
 
 @pytest.mark.parametrize("frame", range(8))

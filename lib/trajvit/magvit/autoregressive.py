@@ -8,13 +8,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trajvit.magvit.commit import Sequence
+from trajvit.magvit.quantizers import from_digits, to_digits
 from trajvit.magvit.transformer import (
     Block,
     DigitHeads,
     KeyValueCache,
     TokenEmbedding,
     TransformerConfig,
-    from_digits,
     initialize,
 )
 
@@ -41,7 +41,8 @@ class AutoregressiveTransformer(nn.Module):
         With `caches`, of which each block has one, only those of positions that they have not seen: `tokens` are
         still all that are known.
         """
-        embedded = torch.cat([self.class_embedding(label)[:, None], self.tokens(tokens)], dim=1)  # (B, 1+S, D)
+        digits = to_digits(tokens, self.config.levels).float()
+        embedded = torch.cat([self.class_embedding(label)[:, None], self.tokens(digits)], dim=1)  # (B, 1+S, D)
         # A position is told which token it is to foretell.
         x = embedded + self.tokens.positions()[: embedded.shape[1]]
         if caches is not None:

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from trajvit.magvit.quantizers import rounded
 from trajvit.magvit.tasks import Clip, Task
+from trajvit.magvit.tokenizer import TokenizerConfig
 
 Sequence = Int[Tensor, "B L"]
 
@@ -21,6 +23,28 @@ def interior(task: Task, clip: Clip, stride: Clip) -> Bool[Tensor, " L"]:
     """Which tokens of a task's condition see at least one given pixel; the others are mere padding (ispad, Eq. 5)."""
     visible = task.visible(clip).float()[None, None]
     return (F.max_pool3d(visible, stride, stride) > 0).flatten()
+
+
+def shows_own_tokens(task: Task, config: TokenizerConfig) -> bool:
+    """Whether every interior token of a task's condition is the clip's own token.
+
+    So it is where nothing is shown, or all, or first frames that fill tokens of a tokenizer that looks at no later ones.
+    """
+    visible = task.visible(config.clip).flatten(1)  # (T, H W)
+    shown = int(visible.any(1).sum())
+    if shown in (0, config.frames):
+        return bool(visible.all()) or not shown
+    return config.padding == "causal" and shown % config.stride[0] == 0 and bool(visible[:shown].all())
+
+
+def shown_digits(digits: Float[Tensor, "B L n"], interior: Bool[Tensor, "B L"] | Bool[Tensor, " L"]) -> Float[Tensor, "B L n"]:
+    """Of a condition's digits, rounded or not, those of its interior tokens; NaN elsewhere."""
+    return digits.masked_fill(~interior[..., None], torch.nan)
+
+
+def shown_tokens(shown: Float[Tensor, "B L n"], levels: tuple[int, ...], mask_token: int) -> Sequence:
+    """The tokens that `shown_digits` are rounded to, and the mask token elsewhere."""
+    return torch.where(shown.isnan().any(-1), mask_token, rounded(shown.nan_to_num(), levels))
 
 
 Schedule = Literal["cosine", "uniform", "pow", "log", "exp"]

@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from trajvit.magvit.commit import Schedule, Sequence, masked_share
-from trajvit.magvit.transformer import TransformerConfig, from_digits
+from trajvit.magvit.commit import Schedule, Sequence, masked_share, shown_tokens
+from trajvit.magvit.quantizers import from_digits
+from trajvit.magvit.transformer import TransformerConfig
 from trajvit.settings import Settings
 
 
@@ -77,7 +78,9 @@ class Predictor(Protocol):
 
     config: TransformerConfig
 
-    def __call__(self, tokens: Sequence, task: Int[Tensor, " B"], label: Int[Tensor, " B"]) -> tuple: ...
+    def __call__(
+        self, tokens: Sequence, task: Int[Tensor, " B"], label: Int[Tensor, " B"], shown: Float[Tensor, "B L n"] | None = None
+    ) -> tuple: ...
 
     def digit_logits(self, features: Tensor, digits: list[Tensor]) -> Tensor: ...
 
@@ -86,8 +89,7 @@ class Predictor(Protocol):
 class Prompt:
     """What a batch of clips is decoded from; rows are independent of one another."""
 
-    condition: Sequence  # (B, L) tokens of the condition video
-    interior: Bool[Tensor, "B L"]  # where the condition shows at least one given pixel
+    shown: Float[Tensor, "B L n"]  # the digits of what the task shows, rounded or not; NaN where it shows nothing
     task: Int[Tensor, " B"]
     label: Int[Tensor, " B"]
 
@@ -153,9 +155,10 @@ def decoding_passes(
     wanted: Bool[Tensor, "B L"] | None = None,
 ) -> Iterator[Sequence]:
     """What `decode` has after each pass."""
-    mask_token, length = transformer.config.mask_token, prompt.condition.shape[1]
-    tokens = torch.where(prompt.interior, prompt.condition, mask_token)
-    wanted = torch.ones_like(prompt.interior) if wanted is None else wanted
+    mask_token, length = transformer.config.mask_token, prompt.shown.shape[1]
+    tokens = shown_tokens(prompt.shown, transformer.config.levels, mask_token)
+    interior = tokens != mask_token
+    wanted = torch.ones_like(interior) if wanted is None else wanted
     stand_in, open_ = tokens, wanted
     for step in range(config.steps):
         gumbel = None if noise is None else noise[:, step]
@@ -166,7 +169,7 @@ def decoding_passes(
         preference = _preference(config, transformer.config.grid, log_probability, noise, step, progress)
         preference = preference.masked_fill(~open_, torch.inf)
         share = masked_share(progress, length, config.schedule) if step + 1 < config.steps else torch.tensor(0.0)
-        groups = (wanted & prompt.interior, wanted & ~prompt.interior)
+        groups = (wanted & interior, wanted & ~interior)
         open_ = _least_preferred(preference, groups[0], share) | _least_preferred(preference, groups[1], share)
         tokens = torch.where(open_, stand_in, drawn)
         yield tokens
@@ -223,10 +226,11 @@ def _least_preferred(preference: Float[Tensor, "B L"], group: Bool[Tensor, "B L"
 
 def _features(transformer: Predictor, tokens: Sequence, prompt: Prompt, guidance: float) -> list[tuple[float, Tensor]]:
     """Features (B, L, D) with the weight of their logits: one entry, or two under class guidance."""
-    conditional, _ = transformer(tokens, prompt.task, prompt.label)
+    conditional, _ = transformer(tokens, prompt.task, prompt.label, prompt.shown)
     if not guidance:
         return [(1.0, conditional)]
-    unconditional, _ = transformer(tokens, prompt.task, torch.full_like(prompt.label, transformer.config.no_class))
+    no_class = torch.full_like(prompt.label, transformer.config.no_class)
+    unconditional, _ = transformer(tokens, prompt.task, no_class, prompt.shown)
     return [(1 + guidance, conditional), (-guidance, unconditional)]
 
 

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from trajvit.magvit.commit import Sequence
+from trajvit.magvit.commit import Sequence, shown_digits
 from trajvit.magvit.decoding import GREEDY, DecodingConfig, Prompt, decode, decoding_passes, last_pass, noise_of_clips
+from trajvit.magvit.quantizers import to_digits
 from trajvit.magvit.tasks import task_number
 from trajvit.magvit.transformer import MaskedTransformer
 
@@ -68,10 +69,10 @@ class ClipDrawer:
         of the first quarter of the frames every fourth token, then the middle half of the frames, then the second half again.
         """
         shape = self.transformer.config
-        nothing = torch.zeros(len(rows), shape.length, dtype=torch.long, device=label.device)
-        prompt = Prompt(nothing, nothing.bool(), torch.full_like(label, task_number("CG")), label)
+        nothing = torch.full((len(rows), shape.length, len(shape.levels)), torch.nan, device=label.device)
+        prompt = Prompt(nothing, torch.full_like(label, task_number("CG")), label)
         noise = noise_of_clips(seed, rows, config, shape, label.device, again)
-        for tokens in decoding_passes(self.transformer, prompt, config, noise, self.first.expand_as(nothing)):
+        for tokens in decoding_passes(self.transformer, prompt, config, noise, self.first.expand(len(rows), -1)):
             yield tokens
         yield (tokens := self._likeliest(tokens, ~self.first, "CFP", label))
         for block in (*quarters(shape.grid, self.first & self.ends), ~self.ends):
@@ -81,14 +82,17 @@ class ClipDrawer:
     def sure_of(self, tokens: Sequence, label: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
         """How probable the model holds the class of clips."""
         asked = torch.full_like(label, self.transformer.config.asked_class)
-        named = self.transformer.class_probabilities(tokens, torch.full_like(label, task_number("CLS")), asked)
+        named = self.transformer.class_probabilities(self._digits(tokens), torch.full_like(label, task_number("CLS")), asked)
         return named.gather(1, label[:, None])[:, 0]
 
     def _likeliest(self, tokens: Sequence, block: Bool[Tensor, " L"], task: str, label: Int[Tensor, " B"]) -> Sequence:
         """Tokens whose `block` is the likeliest given the others."""
         block = block.expand_as(tokens)
-        prompt = Prompt(tokens, ~block, torch.full_like(label, task_number(task)), label)
+        prompt = Prompt(shown_digits(self._digits(tokens), ~block), torch.full_like(label, task_number(task)), label)
         return decode(self.transformer, prompt, GREEDY, None, block)
+
+    def _digits(self, tokens: Sequence) -> Float[Tensor, "B L n"]:
+        return to_digits(tokens, self.transformer.config.levels).float()
 
 
 def quarters(grid: tuple[int, int, int], of: Bool[Tensor, " L"]) -> list[Bool[Tensor, " L"]]:

@@ -19,6 +19,29 @@ from trajvit.settings import Settings
 
 Features = Float[Tensor, "B D t h w"]
 Tokens = Int[Tensor, "B t h w"]
+Unrounded = Float[Tensor, "B t h w n"]
+
+
+def to_digits(tokens: Int[Tensor, "*shape"], levels: tuple[int, ...]) -> Int[Tensor, "*shape n"]:
+    """The digits of tokens, least significant first, as FSQ numbers its codes."""
+    digits = []
+    for level in levels:
+        digits.append(tokens % level)
+        tokens = tokens // level
+    return torch.stack(digits, dim=-1)
+
+
+def from_digits(digits: Int[Tensor, "*shape n"], levels: tuple[int, ...]) -> Int[Tensor, "*shape"]:
+    """The inverse of `to_digits`."""
+    tokens = torch.zeros_like(digits[..., 0])
+    for place in reversed(range(len(levels))):
+        tokens = tokens * levels[place] + digits[..., place]
+    return tokens
+
+
+def rounded(unrounded: Float[Tensor, "*shape n"], levels: tuple[int, ...]) -> Int[Tensor, "*shape"]:
+    """The tokens whose digits are nearest."""
+    return from_digits(unrounded.round().long(), levels)
 
 
 class FSQConfig(Settings):
@@ -81,6 +104,7 @@ class LFQConfig(Settings):
 
 
 QuantizerConfig = Annotated[FSQConfig | VQConfig | LFQConfig, Field(discriminator="kind")]
+BOUND_EPS = 1e-3  # how far beyond its outermost values the library lets a feature of FSQ reach
 KINDS = {"fsq": FSQConfig, "vq": VQConfig, "lfq": LFQConfig}
 
 
@@ -97,6 +121,7 @@ class Quantized:
 class FiniteScalar(nn.Module):
     def __init__(self, config: FSQConfig):
         super().__init__()
+        self.config = config
         self.quantizer = FSQ(list(config.levels), channel_first=True)
 
     def forward(self, features: Features) -> Quantized:
@@ -106,10 +131,17 @@ class FiniteScalar(nn.Module):
     def codes(self, tokens: Tokens) -> Features:
         return self.quantizer.indices_to_codes(tokens)
 
+    def unrounded(self, features: Features) -> Unrounded:
+        levels = torch.tensor(self.config.levels, device=features.device)
+        half, offset = (levels - 1) * (1 + BOUND_EPS) / 2, (1 - levels % 2) / 2
+        bounded = (features.movedim(1, -1) + (offset / half).atanh()).tanh() * half - offset
+        return (bounded + levels // 2).clamp(torch.zeros_like(levels), levels - 1)
+
 
 class Nearest(nn.Module):
     def __init__(self, config: VQConfig):
         super().__init__()
+        self.config = config
         self.quantizer = VectorQuantize(
             dim=config.features,
             codebook_size=config.codes,
@@ -129,6 +161,9 @@ class Nearest(nn.Module):
 
     def codes(self, tokens: Tokens) -> Features:
         return self.quantizer.get_codes_from_indices(tokens)
+
+    def unrounded(self, features: Features) -> Unrounded:
+        return to_digits(self(features).tokens, self.config.digits).float()
 
 
 class Signs(nn.Module):
@@ -157,13 +192,17 @@ class Signs(nn.Module):
     def codes(self, tokens: Tokens) -> Features:
         return self.quantizer.indices_to_codes(tokens)
 
+    def unrounded(self, features: Features) -> Unrounded:
+        return to_digits(self(features).tokens, self.config.digits).float()
+
     def _entropy_weight(self) -> Float[Tensor, ""]:
         left = (1 - self.steps / self.config.anneal_steps).clamp(min=0)
         return self.config.entropy * (1 + (self.config.entropy_boost - 1) * left)
 
 
 def make_quantizer(config: FSQConfig | VQConfig | LFQConfig) -> FiniteScalar | Nearest | Signs:
-    """The module of a config: `forward(features)` gives `Quantized`, `codes(tokens)` the features that tokens stand for."""
+    """The module of a config: `forward(features)` gives `Quantized`, `codes(tokens)` the features that tokens stand for, and
+    `unrounded(features)` the digits of the tokens before they are rounded, where they are numbers that can be (of FSQ alone)."""
     return {"fsq": FiniteScalar, "vq": Nearest, "lfq": Signs}[config.kind](config)
 
 

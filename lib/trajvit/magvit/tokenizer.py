@@ -15,15 +15,14 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from trajvit.magvit.quantizers import FSQConfig, Quantized, QuantizerConfig, code_count, make_quantizer
+from trajvit.magvit.quantizers import FSQConfig, Quantized, QuantizerConfig, Tokens, Unrounded, code_count, make_quantizer
 from trajvit.settings import InputError, Settings
 
 Video = Float[Tensor, "B C T H W"]
-Tokens = Int[Tensor, "B t h w"]
 Stride = tuple[int, int, int]
 
 CHANNELS_A_GROUP = 16  # of the norms
@@ -239,6 +238,15 @@ class Tokenizer(nn.Module):
     def encode(self, video: Video) -> Tokens:
         """Tokens 0..codes-1 of videos in [0, 1]."""
         return self.quantizer(self.encoder(video)).tokens
+
+    @torch.no_grad()
+    def unrounded(self, video: Video) -> Unrounded:
+        """The digits of videos' tokens as numbers, before they are rounded (`make_quantizer`).
+
+        In float32, whatever the precision around it: bfloat16 would round them by up to an eighth.
+        """
+        with torch.autocast(video.device.type, enabled=False):
+            return self.quantizer.unrounded(self.encoder(video))
 
     @torch.no_grad()
     def decode(self, tokens: Tokens) -> Video:

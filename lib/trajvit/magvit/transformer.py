@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from trajvit.magvit.commit import shown_tokens
+from trajvit.magvit.quantizers import to_digits
 from trajvit.settings import InputError, Settings
 
 SIZES = {
@@ -71,23 +73,6 @@ class TransformerConfig(Settings):
     def asked_class(self) -> int:
         """The class input where the label is to be predicted."""
         return self.classes + 1
-
-
-def to_digits(tokens: Int[Tensor, "*shape"], levels: tuple[int, ...]) -> Int[Tensor, "*shape D"]:
-    """The digits of tokens, least significant first, as FSQ numbers its codes."""
-    digits = []
-    for level in levels:
-        digits.append(tokens % level)
-        tokens = tokens // level
-    return torch.stack(digits, dim=-1)
-
-
-def from_digits(digits: Int[Tensor, "*shape D"], levels: tuple[int, ...]) -> Int[Tensor, "*shape"]:
-    """The inverse of `to_digits`."""
-    tokens = torch.zeros_like(digits[..., 0])
-    for place in reversed(range(len(levels))):
-        tokens = tokens * levels[place] + digits[..., place]
-    return tokens
 
 
 def attention(
@@ -167,22 +152,28 @@ class DigitHeads(nn.Module):
 
 
 class TokenEmbedding(nn.Module):
-    """A vector for each token, the sum of its digits', and one for each place of the grid."""
+    """A vector for each token, the sum of its digits', and one for each place of the grid.
+
+    A digit that is not rounded has a vector between those of the two values that it lies between.
+    """
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
-        self.levels = config.levels
         self.digits = nn.ModuleList(nn.Embedding(level, config.width) for level in config.levels)
         self.axes = nn.ParameterList(nn.Parameter(0.02 * torch.randn(n, config.width)) for n in config.grid)
 
-    def forward(self, tokens: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape D"]:
-        """The vectors of tokens, without those of their places."""
-        digits = to_digits(tokens, self.levels).unbind(-1)
-        return sum(table(digit) for table, digit in zip(self.digits, digits, strict=True))
+    def forward(self, digits: Float[Tensor, "*shape n"]) -> Float[Tensor, "*shape D"]:
+        """The vectors of tokens of some digits, rounded or not, without those of their places."""
+        return sum(self._between(table, digit) for table, digit in zip(self.digits, digits.unbind(-1), strict=True))
 
     def positions(self) -> Float[Tensor, "L D"]:
         t, h, w = self.axes
         return (t[:, None, None] + h[:, None] + w).flatten(0, 2)
+
+    def _between(self, table: nn.Embedding, digit: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape D"]:
+        below = digit.long().clamp(max=table.num_embeddings - 2)
+        share = (digit - below)[..., None]
+        return (1 - share) * table(below) + share * table(below + 1)
 
 
 class Neighbours(nn.Module):
@@ -224,12 +215,22 @@ class MaskedTransformer(nn.Module):
         self.apply(initialize)
 
     def forward(
-        self, tokens: Int[Tensor, "B L"], task: Int[Tensor, " B"], label: Int[Tensor, " B"]
+        self,
+        tokens: Int[Tensor, "B L"],
+        task: Int[Tensor, " B"],
+        label: Int[Tensor, " B"],
+        shown: Float[Tensor, "B L n"] | None = None,
     ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B K"]]:
-        """Features of each token and logits of the class; `tokens` may hold `mask_token`, `label` the two non-classes."""
+        """Features of each token and logits of the class; `tokens` may hold `mask_token`, `label` the two non-classes.
+
+        `shown` are the digits of what the task shows before they are rounded, NaN where it shows nothing. Where the token that
+        they are rounded to stands, they are read in its place.
+        """
         masked = tokens == self.config.mask_token
-        embedded = self.tokens(tokens.masked_fill(masked, 0))
-        body = torch.where(masked[..., None], self.mask_embedding, embedded) + self.tokens.positions()
+        digits = to_digits(tokens.masked_fill(masked, 0), self.config.levels).float()
+        if shown is not None:
+            digits = torch.where((shown.round() == digits).all(-1, keepdim=True), shown, digits)
+        body = torch.where(masked[..., None], self.mask_embedding, self.tokens(digits)) + self.tokens.positions()
         body = self.neighbours(body)
         x = torch.cat([self.task_embedding(task)[:, None], self.class_embedding(label)[:, None], body], dim=1)  # (B, 2+L, D)
         for block in self.blocks:
@@ -245,10 +246,10 @@ class MaskedTransformer(nn.Module):
 
     @torch.no_grad()
     def class_probabilities(
-        self, tokens: Int[Tensor, "B L"], task: Int[Tensor, " B"], label: Int[Tensor, " B"]
+        self, shown: Float[Tensor, "B L n"], task: Int[Tensor, " B"], label: Int[Tensor, " B"]
     ) -> Float[Tensor, "B K"]:
-        """How probable each class is where `label`, one of the non-classes, stands in its place."""
-        _, logits = self(tokens, task, label)
+        """How probable each class is of what is `shown`, where `label`, one of the non-classes, stands in its place."""
+        _, logits = self(shown_tokens(shown, self.config.levels, self.config.mask_token), task, label, shown)
         return logits.float().softmax(-1)
 
 

@@ -80,8 +80,8 @@ def bench_decode() -> dict[str, float]:
         masked, autoregressive = MaskedTransformer(config).eval(), AutoregressiveTransformer(config).eval()
         for batch in (1, 64):
             label = torch.arange(batch) % 4
-            nothing = torch.zeros(batch, length, dtype=torch.long)
-            prompt = Prompt(nothing, nothing.bool(), torch.full((batch,), task_number("CG")), label)
+            nothing = torch.full((batch, length, len(config.levels)), torch.nan)
+            prompt = Prompt(nothing, torch.full((batch,), task_number("CG")), label)
             noise = torch.from_numpy(clip_noise(0, range(batch), decoding, length, config.levels))
             seconds = {
                 "12_steps": seconds_a_call(lambda m=masked, p=prompt, n=noise: decode(m, p, decoding, n), PERIOD_S),

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from trajvit.datasets.loading import TrainingClips
 from trajvit.magvit.autoregressive import AutoregressiveTransformer
 from trajvit.magvit.classifier import VideoClassifier, perceptual_loss
-from trajvit.magvit.commit import commit_mask, interior, masked_positions
+from trajvit.magvit.commit import commit_mask, interior, masked_positions, shown_digits, shows_own_tokens
 from trajvit.magvit.discriminator import Discriminator, discriminator_loss, generator_loss
-from trajvit.magvit.tasks import TASKS, Task, condition, task_number
-from trajvit.magvit.tokenizer import PaddedConv3d, Tokenizer, TokenizerConfig, Video, reconstruction_loss
-from trajvit.magvit.transformer import MaskedTransformer, to_digits
+from trajvit.magvit.quantizers import rounded, to_digits
+from trajvit.magvit.tasks import TASKS, condition, task_number
+from trajvit.magvit.tokenizer import PaddedConv3d, Tokenizer, Video, reconstruction_loss
+from trajvit.magvit.transformer import MaskedTransformer
 from trajvit.metrics.centres import HAZE
 from trajvit.training import processes
 from trajvit.training.devices import sent
@@ -170,6 +171,7 @@ def masks_told() -> dict[str, float | dict[str, float]]:
         "generating_from_the_end": GENERATING_FROM_THE_END,
         "label_dropout": LABEL_DROPOUT,
         "label_smoothing": LABEL_SMOOTHING,
+        "conditions": "unrounded",
         "tasks": {task.name: task.share for task in TASKS},
     }
 
@@ -200,7 +202,7 @@ class MaskedModelling(nn.Module):
         self.reader = LightReader(model.config.width, model.config.grid, tokenizer.config.frames)
         self.tokenizer = tokenizer.requires_grad_(False).eval()
         shape = tokenizer.config
-        self.register_buffer("tokens", None, persistent=False)  # (N, L)
+        self.register_buffer("unrounded", None, persistent=False)  # (N, L, n)
         inside = torch.stack([interior(task, shape.clip, shape.stride) for task in TASKS])
         self.register_buffer("interior", inside, persistent=False)  # (tasks, L)
         self.begun = float(inside[task_number("CFP")].float().mean())  # of a clip's tokens generation draws these; CFP follows
@@ -213,7 +215,7 @@ class MaskedModelling(nn.Module):
 
     def prepare(self, on_prepared: Callable[[int], None] = lambda done: None) -> None:
         """Encode the clips; all processes meet here."""
-        self.tokens = encode_clips(self.tokenizer, self.clips, on_prepared)
+        self.unrounded = encode_clips(self.tokenizer, self.clips, on_prepared)
 
     @property
     def matrices(self) -> list[nn.Parameter]:
@@ -228,12 +230,13 @@ class MaskedModelling(nn.Module):
         return self
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
-        config, device, everyone = self.model.config, self.tokens.device, len(rows) * processes.count()
+        config, device, everyone = self.model.config, self.labels.device, len(rows) * processes.count()
         draw = torch.multinomial(self.shares, everyone, replacement=True)
         drawn, task = mine(draw), sent(mine(draw), device)  # (B,)
         rows = torch.where(self.shown[drawn], rows, rows - rows % self.copies)
-        tokens, label = self._looked_up(rows)
-        inside, condition = self.interior[task], self._conditions(drawn, rows, tokens)
+        own, label = self._looked_up(rows)
+        inside, digits = self.interior[task], self._conditions(drawn, rows, own)
+        tokens, condition = rounded(own, config.levels), rounded(digits, config.levels)
         generates = ~self.shown[drawn]
         whole = ~generates & (mine(torch.rand(everyone)) < WHOLLY_MASKED)
         draws = mine(torch.rand(everyone, 1 + tokens.shape[1]))
@@ -243,9 +246,14 @@ class MaskedModelling(nn.Module):
         masked = commit_mask(tokens, condition, inside, config.mask_token, positions)
         unknown = ~self.label_given[task]
         kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)
-        features, class_logits = self.model(masked.tokens, task, self._label_input(task, label, kept))
+        shown = shown_digits(digits, inside)
+        features, class_logits = self.model(masked.tokens, task, self._label_input(task, label, kept), shown)
 
         negative_log_likelihood = token_loss(self.model.digit_logits, features, tokens, config.levels)  # (B, L)
+        known = (
+            inside & sent(self.own[drawn], device)[:, None]
+        )  # nothing is to be learnt from the clip's own tokens that are given
+        negative_log_likelihood = negative_log_likelihood.masked_fill(known, 0)
         wrong_class = F.cross_entropy(class_logits.float(), label, reduction="none")
         parts = {name: (negative_log_likelihood * getattr(masked, name)).mean() for name in self.loss_parts}
         # Over the samples of all processes: their mean is not the mean of the processes' means.
@@ -255,23 +263,22 @@ class MaskedModelling(nn.Module):
             parts["reading"] = self.light_weight * (misread * inside.any(1)).mean()  # where nothing is shown, who could tell
         return parts
 
-    def _looked_up(self, rows: Int[Tensor, " B"]) -> tuple[Int[Tensor, "B L"], Int[Tensor, " B"]]:
-        """Tokens and labels of clips."""
-        there = sent(rows, self.tokens.device)
-        return self.tokens[there], self.labels[there]
+    def _looked_up(self, rows: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B L n"], Int[Tensor, " B"]]:
+        """The digits of clips' tokens, not rounded, and labels."""
+        there = sent(rows, self.labels.device)
+        return self.unrounded[there], self.labels[there]
 
-    def _conditions(self, task: Int[Tensor, " B"], rows: Int[Tensor, " B"], tokens: Int[Tensor, "B L"]) -> Int[Tensor, "B L"]:
-        """The tokens of each sample's condition, of which `tokens` are the clip's own."""
+    def _conditions(
+        self, task: Int[Tensor, " B"], rows: Int[Tensor, " B"], own: Float[Tensor, "B L n"]
+    ) -> Float[Tensor, "B L n"]:
+        """The digits of each sample's condition, not rounded, of which `own` are the clip's."""
         (encoded,) = (~self.own[task]).nonzero(as_tuple=True)
         if not len(encoded):
-            return tokens
+            return own
         videos = self.clips.videos(rows[encoded])
         shown = [condition(TASKS[number], video[None]) for number, video in zip(task[encoded].tolist(), videos, strict=True)]
-        # In float32, as the clips' own tokens, beside which they are learnt; at work it is the device's precision, in which one
-        # token in 25 is another, at no cost that could be measured.
-        with torch.autocast(tokens.device.type, enabled=False):
-            others = self.tokenizer.encode(sent(torch.cat(shown), tokens.device)).flatten(1)
-        return tokens.index_copy(0, sent(encoded, tokens.device), others)
+        others = self.tokenizer.unrounded(sent(torch.cat(shown), own.device)).flatten(1, 3)
+        return own.index_copy(0, sent(encoded, own.device), others)
 
     def _label_input(self, task: Int[Tensor, " B"], label: Int[Tensor, " B"], kept: Bool[Tensor, " B"]) -> Int[Tensor, " B"]:
         """What stands at [class]: the label where it is given and `kept`, else one of the two non-classes."""
@@ -285,7 +292,8 @@ class NextToken(nn.Module):
     def __init__(self, model: AutoregressiveTransformer, tokenizer: Tokenizer, clips: TrainingClips):
         super().__init__()
         self.model, self.clips, self.samples, self.block = model, clips, len(clips), len(clips)
-        self.register_buffer("tokens", encode_clips(tokenizer, clips), persistent=False)
+        tokens = rounded(encode_clips(tokenizer, clips), model.config.levels)
+        self.register_buffer("tokens", tokens, persistent=False)
         self.register_buffer("labels", clips.labels, persistent=False)
 
     @property
@@ -317,23 +325,11 @@ def token_loss(
 
 def encode_clips(
     tokenizer: Tokenizer, clips: TrainingClips, on_encoded: Callable[[int], None] = lambda done: None
-) -> Int[Tensor, "N L"]:
-    """The tokens of every clip, of which each process encodes its share; all meet here. It is told how many are done."""
-    device = next(tokenizer.parameters()).device
-    tokens = torch.zeros(len(clips), prod(tokenizer.config.grid), dtype=torch.long, device=device)
+) -> Float[Tensor, "N L n"]:
+    """The digits of every clip's tokens, not rounded, of which each process encodes its share; all meet here. It is told how many are done."""
+    shape = tokenizer.config
+    digits = torch.zeros(len(clips), prod(shape.grid), len(shape.quantizer.digits), device=next(tokenizer.parameters()).device)
     for chunk in torch.arange(len(clips)).split(CHUNK)[processes.number() :: processes.count()]:
-        tokens[chunk] = tokenizer.encode(sent(clips.videos(chunk), device)).flatten(1)
+        digits[chunk] = tokenizer.unrounded(sent(clips.videos(chunk), digits.device)).flatten(1, 3)
         on_encoded(int(chunk[-1]) + 1)
-    return processes.summed(tokens)
-
-
-def shows_own_tokens(task: Task, config: TokenizerConfig) -> bool:
-    """Whether every interior token of a task's condition is the clip's own token.
-
-    So it is where nothing is shown, or all, or first frames that fill tokens of a tokenizer that looks at no later ones.
-    """
-    visible = task.visible(config.clip).flatten(1)  # (T, H W)
-    shown = int(visible.any(1).sum())
-    if shown in (0, config.frames):
-        return bool(visible.all()) or not shown
-    return config.padding == "causal" and shown % config.stride[0] == 0 and bool(visible[:shown].all())
+    return processes.summed(digits)

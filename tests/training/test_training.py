@@ -23,7 +23,7 @@ from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import InputError
 from trajvit.training.checkpoints import load_newest, save_checkpoint
 from trajvit.training.interruption import Held
-from trajvit.training.loop import FitConfig, Training, TrainingDiverged, learning_rate_at
+from trajvit.training.loop import FitConfig, Training, TrainingDiverged
 from trajvit.training.objectives import (
     AdversarialLoss,
     DiscriminatorObjective,
@@ -31,6 +31,7 @@ from trajvit.training.objectives import (
     Perceptual,
     Reconstruction,
 )
+from trajvit.training.optimization import learning_rate_at
 from trajvit.training.recipe import Recipe, train
 from trajvit.worlds.config import WorldConfig
 
@@ -483,8 +484,7 @@ def test_every_epoch_is_a_permutation_and_batches_need_no_state():
 
 
 def test_the_learning_rate_climbs_then_falls_to_nothing():
-    config = FitConfig(steps=100, batch_size=1, learning_rate=1.0)
-    rates = [learning_rate_at(config, step) for step in range(100)]
+    rates = [learning_rate_at(step, 100, 1.0) for step in range(100)]
     assert rates[0] == pytest.approx(0.2) and max(rates) == 1.0 == rates[5] and rates[-1] < 0.001
 
 

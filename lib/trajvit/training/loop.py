@@ -1,4 +1,4 @@
-"""One training loop for every model: AdamW and Muon, warm-up and cosine, clipping, EMA, checkpoints, resume, processes."""
+"""One training loop for every model: optimizers, clipping, EMA, checkpoints, resume, processes."""
 
 import copy
 import math
@@ -27,25 +27,11 @@ from trajvit.training.devices import Choice, pick_device
 from trajvit.training.events import events_in, keep_events
 from trajvit.training.interruption import Held
 from trajvit.training.journal import Journal, Look
-from trajvit.training.muon import Muon
+from trajvit.training.optimization import CLIP_NORM, EMA_DECAY, OPTIMIZATION, learning_rate_at, make_optimizers
 from trajvit.training.sharding import clip_gradients, is_spread, load_whole, part_like, spread, whole
 from trajvit.training.spot import spot_watched
 
 LOG_EVERY = 10
-WARMUP_SHARE = 0.05  # of the steps, in which the learning rate climbs
-WEIGHT_DECAY, BETAS = 0.01, (0.9, 0.98)
-MUON_RATE = 2.5  # Muon's learning rate, as a multiple of AdamW's
-CLIP_NORM = 1.0
-EMA_DECAY = 0.995
-# All of it is part of what identifies a training.
-OPTIMIZATION = {
-    "warmup_share": WARMUP_SHARE,
-    "weight_decay": WEIGHT_DECAY,
-    "betas": BETAS,
-    "muon_rate": MUON_RATE,
-    "clip_norm": CLIP_NORM,
-    "ema_decay": EMA_DECAY,
-}
 
 
 class TrainingDiverged(ArithmeticError):
@@ -112,42 +98,11 @@ class Fitted:
     history: dict[str, list[float]]
 
 
-def learning_rate_at(config: FitConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to zero: a function of the step alone."""
-    warmup = max(1, round(WARMUP_SHARE * config.steps))
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    return config.learning_rate * (1 + math.cos(math.pi * (step - warmup) / max(config.steps - warmup, 1))) / 2
-
-
 def own_weights(objective: Objective) -> list[nn.Parameter]:
     """The weights that an objective's own steps change: neither frozen nor an opponent's."""
     opponents = objective.opponents if isinstance(objective, Contested) else []
     theirs = {id(weight) for opponent in opponents for weight in opponent.parameters()}
     return [weight for weight in objective.parameters() if weight.requires_grad and id(weight) not in theirs]
-
-
-def make_optimizers(objective: Objective, config: FitConfig, device: torch.device) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon for the objective's hidden matrices and kernels where there are any.
-
-    Each group's `rate` is its learning rate as a multiple of the schedule's.
-    """
-    at_once = {"foreach": False} if config.shard else {"fused": device.type == "cuda"}  # not spread weights and others at once
-    muon = {id(weight) for weight in objective.matrices}
-    others = [weight for weight in own_weights(objective) if id(weight) not in muon]
-    optimizers = [
-        torch.optim.AdamW(
-            [{"params": others, "rate": 1.0}],
-            config.learning_rate,
-            betas=BETAS,
-            weight_decay=WEIGHT_DECAY,
-            **at_once,
-        )
-    ]
-    if objective.matrices:
-        groups = [{"params": objective.matrices, "rate": MUON_RATE}]
-        optimizers.append(Muon(groups, config.learning_rate, WEIGHT_DECAY))
-    return optimizers
 
 
 class Player:
@@ -156,7 +111,7 @@ class Player:
     def __init__(self, objective: Objective, config: FitConfig, device: torch.device):
         self.objective, self.config, self.device = objective, config, device
         self.weights = own_weights(objective)
-        self.optimizers = make_optimizers(objective, config, device)
+        self.optimizers = make_optimizers(self.weights, objective.matrices, config.learning_rate, device, config.shard)
         self._unseen: list[tuple[int, Int[Tensor, " B"], dict[str, Tensor]]] = []
 
     def state(self) -> dict:
@@ -176,9 +131,10 @@ class Player:
         """One step on this process's share of a batch: `loss`, `gradient_norm` and the parts of the loss, all of it on the
         device and not waited for."""
         self.objective.train()
+        rate = learning_rate_at(step, self.config.steps, self.config.learning_rate)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(self.config, step) * group["rate"]
+                group["lr"] = rate * group["rate"]
         with precision_on(self.device):
             parts = {name: value.float() for name, value in self.objective(rows).items()}
         for weight in self.weights:
@@ -351,7 +307,8 @@ def fit(
             measured = training.step(step)
             done, stop = step + 1, processes.any_of(bool(held.why))
             if done % LOG_EVERY == 0 or done == config.steps:
-                scalars = _seen(training, measured) | {"learning_rate": learning_rate_at(config, step)}
+                rate = learning_rate_at(step, config.steps, config.learning_rate)
+                scalars = _seen(training, measured) | {"learning_rate": rate}
                 for key, value in ({"step": float(done)} | scalars).items():
                     history.setdefault(key, []).append(value)
                 if telling:

@@ -20,8 +20,8 @@ from trajvit.magvit.decoding import (
 )
 from trajvit.magvit.generation import SAMPLING, SURE, ClipDrawer, quarters
 from trajvit.magvit.model import MAGVIT
-from trajvit.magvit.quantizers import FSQConfig, from_digits, rounded, to_digits
-from trajvit.magvit.tasks import TASKS
+from trajvit.magvit.quantizers import FSQConfig, LFQConfig, VQConfig, from_digits, rounded, to_digits
+from trajvit.magvit.tasks import TASKS, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import (
     SIZES,
@@ -80,8 +80,8 @@ def test_every_position_attends_to_every_other(model):
     tokens, prefix = torch.randint(0, CODES, (1, 64)), torch.zeros(1, dtype=torch.long)
     changed = tokens.clone()
     changed[0, -1] = (changed[0, -1] + 1) % CODES
-    features, classes = model.transformer(tokens, prefix, prefix)
-    features_changed, classes_changed = model.transformer(changed, prefix, prefix)
+    features, classes = model.transformer(tokens, prefix, prefix, nothing(1))
+    features_changed, classes_changed = model.transformer(changed, prefix, prefix, nothing(1))
     assert ((features != features_changed).any(-1)).all() and (classes != classes_changed).any()
 
 
@@ -96,33 +96,51 @@ def test_what_is_shown_is_read_unrounded_where_its_token_stands_and_nowhere_else
     prefix = torch.zeros(1, dtype=torch.long)
     digits = 1 + 60 * torch.rand(1, 64, len(LEVELS))
     tokens, inside = rounded(digits, LEVELS), torch.arange(64)[None] < 32
-    whole = model.transformer(tokens, prefix, prefix)[0]
+    whole = model.transformer(tokens, prefix, prefix, nothing(1))[0]
     assert torch.equal(model.transformer(tokens, prefix, prefix, shown_digits(digits, torch.zeros(1, 64).bool()))[0], whole)
     assert not torch.allclose(model.transformer(tokens, prefix, prefix, shown_digits(digits, inside))[0], whole, atol=1e-3)
     others = torch.where(inside, (tokens + 1) % CODES, tokens)  # the model's own in their place, or [MASK]
     for changed in (others, torch.where(inside, model.transformer.config.mask_token, tokens)):
-        plain = model.transformer(changed, prefix, prefix)[0]
+        plain = model.transformer(changed, prefix, prefix, nothing(1))[0]
         assert torch.equal(model.transformer(changed, prefix, prefix, shown_digits(digits, inside))[0], plain)
 
 
-def test_a_saved_model_says_how_it_learnt_to_read_and_older_ones_read_tokens(model, tmp_path):
-    model.save_pretrained(tmp_path)
-    assert MAGVIT.from_pretrained(tmp_path).config.unrounded
-    described = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({name: value for name, value in described.items() if name != "unrounded"}))
-    older, video = MAGVIT.from_pretrained(tmp_path), torch.rand(1, 1, 8, 32, 32)
-    shown = [one._shown(TASKS[0], video)[:, :32] for one in (model, older)]
-    assert torch.equal(shown[0].round(), shown[1]) and not torch.equal(*shown)
-
-
+@pytest.mark.parametrize("frames", [2, 4, 6])
 @pytest.mark.parametrize("decoding", [GREEDY, DecodingConfig(sampler="slices")])
-def test_given_frames_keep_their_own_tokens(model, decoding, monkeypatch):
+def test_given_frames_keep_their_own_tokens(model, decoding, frames, monkeypatch):
     """An untrained model, whose own would be others."""
     video, made = torch.rand(2, 1, 8, 32, 32), []
     decode = model.tokenizer.decode
     monkeypatch.setattr(model.tokenizer, "decode", lambda tokens: made.append(tokens) or decode(tokens))
-    model.predict(video[:, :, :4], decoding=decoding)
-    assert torch.equal(made[0][:, :2], model.tokenizer.encode(video)[:, :2])
+    model.predict(video[:, :, :frames], decoding=decoding)
+    given, own = made[0][:, : frames // 2], model.encode(video)[:, : frames // 2]
+    assert torch.equal(given, own) and not torch.equal(made[0], model.encode(video))
+
+
+@pytest.mark.parametrize(
+    "quantizer", [VQConfig(codes=64, features=8), LFQConfig(bits=7), FSQConfig(levels=(8, 8))], ids=lambda of: of.kind
+)
+@pytest.mark.parametrize("one_softmax", [False, True])
+@pytest.mark.parametrize("padding", ["causal", "same"])
+def test_whatever_its_tokens_a_model_reads_what_is_shown_of_them(quantizer, one_softmax, padding):
+    tokenizer = Tokenizer(TokenizerConfig(base_channels=16, quantizer=quantizer, padding=padding)).eval()
+    levels = (tokenizer.config.codes,) if one_softmax else quantizer.digits
+    transformer = MaskedTransformer(TransformerConfig(**SHAPE | {"levels": levels}, layers=1, width=32, heads=2))
+    own, video = MAGVIT(tokenizer, transformer, NAMES), torch.rand(2, 1, 8, 32, 32)
+    digits = own.shown(TASKS[task_number("CLS")], video)
+    assert torch.equal(rounded(digits, levels), own.encode(video).flatten(1))
+    assert torch.equal(digits, digits.round()) == (quantizer.kind != "fsq" or one_softmax)
+    assert own.predict(video[:, :, :4]).shape == video.shape and own.classify(video, 4).shape == (2,)
+
+
+def test_a_class_is_named_from_what_is_shown_before_it_is_rounded(model, monkeypatch):
+    video, read = torch.rand(2, 1, 8, 32, 32), []
+    named = model.transformer.class_probabilities
+    monkeypatch.setattr(model.transformer, "class_probabilities", lambda shown, *a: read.append(shown) or named(shown, *a))
+    model.class_probabilities(video)
+    model.class_probabilities(video, 4)
+    assert all(torch.equal(one[:, :32], model.tokenizer.digits(video, LEVELS).flatten(1, 3)[:, :32]) for one in read)
+    assert not read[0].isnan().any() and read[1][:, 32:].isnan().all()
 
 
 def test_digit_probabilities_of_a_token_sum_to_one(model):
@@ -213,7 +231,7 @@ class Knowing(torch.nn.Module):
         super().__init__()
         self.config, self.truth = config, truth
 
-    def forward(self, tokens, task, label, shown=None):
+    def forward(self, tokens, task, label, shown):
         return self.truth.expand(len(tokens), -1), None
 
     def digit_logits(self, truth, digits):
@@ -246,7 +264,7 @@ def test_each_step_leaves_open_what_the_schedule_says(sampler, schedule):
     open_counts = []
 
     class Counting(Knowing):
-        def forward(self, tokens, task, label, shown=None):
+        def forward(self, tokens, task, label, shown):
             open_counts.append((tokens == config.mask_token).sum(1).tolist())
             return super().forward(tokens, task, label, shown)
 
@@ -263,7 +281,7 @@ def test_slices_are_filled_one_after_the_other():
     config, seen = TransformerConfig(**SHAPE), []
 
     class Watched(Knowing):
-        def forward(self, tokens, task, label, shown=None):
+        def forward(self, tokens, task, label, shown):
             seen.append((tokens == config.mask_token).unflatten(1, (4, 16)).sum(2)[0].tolist())
             return super().forward(tokens, task, label, shown)
 
@@ -289,7 +307,7 @@ def test_what_is_not_wanted_stays_masked():
 def test_generation_draws_the_first_half_and_predicts_the_second_settles_both_and_predicts_anew(model, monkeypatch):
     seen, forward, mask_token = [], model.transformer.forward, model.transformer.config.mask_token
 
-    def watched(tokens, task, label, shown=None):
+    def watched(tokens, task, label, shown):
         seen.append((TASKS[int(task[0])].name, (tokens == mask_token).unflatten(1, (2, 32)).sum(2)[0].tolist(), label.tolist()))
         return forward(tokens, task, label, shown)
 
@@ -350,7 +368,7 @@ class TwoModes(torch.nn.Module):
 
     config = TransformerConfig(grid=(2, 4, 4), levels=(2,), classes=1, tasks=len(TASKS))
 
-    def forward(self, tokens, task, label, shown=None):
+    def forward(self, tokens, task, label, shown):
         zero, one = (tokens == 0).any(1), (tokens == 1).any(1)
         p = torch.where(zero & ~one, 1 - 1e-6, torch.where(one & ~zero, 1e-6, torch.tensor(0.7)))
         return torch.stack([p, 1 - p], dim=-1)[:, None].expand(-1, 32, -1), None

@@ -45,7 +45,7 @@ def test_digits_number_every_code_once(quantizer):
 def test_unrounded_digits_are_within_half_a_value_of_the_tokens(quantizer):
     config, made = quantizer
     features = 3 * torch.randn(8, config.features, 2, 4, 4)
-    unrounded, tokens = made.unrounded(features), made(features).tokens
+    unrounded, tokens = made(features).digits, made(features).tokens
     assert torch.equal(rounded(unrounded, config.digits), tokens)
     assert (unrounded >= 0).all() and (unrounded <= torch.tensor(config.digits) - 1).all()
     whole = torch.equal(unrounded, to_digits(tokens, config.digits).float())
@@ -55,13 +55,19 @@ def test_unrounded_digits_are_within_half_a_value_of_the_tokens(quantizer):
 @pytest.mark.parametrize("levels", [(64, 64), (8, 5, 5, 5)])
 def test_unrounded_digits_of_fsq_stand_where_its_codes_do(levels):
     """Between two codes in the same place as between their digits."""
-    made = make_quantizer(FSQConfig(levels=levels))
+    config = FSQConfig(levels=levels)
+    made = make_quantizer(config)
     features = torch.randn(64, len(levels), 1, 1, 1)
-    low, high = (made.codes(torch.full((1, 1, 1, 1), token)).flatten() for token in (0, code_count(made.config) - 1))
-    unrounded = made.unrounded(features).flatten(0, 3)
+    low, high = (made.codes(torch.full((1, 1, 1, 1), token)).flatten() for token in (0, code_count(config) - 1))
+    unrounded = made(features).digits.flatten(0, 3)
     codes = low + unrounded / (torch.tensor(levels) - 1) * (high - low)
     half_a_value = (high - low) / (torch.tensor(levels) - 1) / 2
     assert ((codes - made(features).features.flatten(1)).abs() <= half_a_value * 1.001).all()
+
+
+def test_digits_of_other_levels_are_refused():
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        rounded(torch.zeros(3, 2), (4096,))
 
 
 def test_gradients_pass_through(quantizer):

@@ -17,13 +17,13 @@ def test_tokens_are_integers_of_the_codebook_on_the_grid(tokenizer):
     assert tokens.dtype == torch.int64 and tokens.min() >= 0 and tokens.max() < tokenizer.config.codes
 
 
-def test_digits_before_rounding_are_exact_whatever_the_precision_around_them(tokenizer):
-    video = torch.rand(2, 1, 8, 32, 32)
-    unrounded = tokenizer.unrounded(video)
-    assert unrounded.shape == (2, 4, 4, 4, 2) and torch.equal(rounded(unrounded, (64, 64)), tokenizer.encode(video))
+def test_tokens_and_their_digits_are_the_same_whatever_the_precision_around_them(tokenizer):
+    video, levels = torch.rand(2, 1, 8, 32, 32), (64, 64)
+    digits, tokens = tokenizer.digits(video, levels), tokenizer.encode(video)
+    assert digits.shape == (2, 4, 4, 4, 2) and torch.equal(rounded(digits, levels), tokens)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(tokenizer.unrounded(video), unrounded)
-        assert not torch.equal(tokenizer.quantizer.unrounded(tokenizer.encoder(video)), unrounded)
+        assert torch.equal(tokenizer.digits(video, levels), digits) and torch.equal(tokenizer.encode(video), tokens)
+        assert not torch.equal(tokenizer.quantizer(tokenizer.encoder(video)).digits, digits)
 
 
 @pytest.mark.parametrize("frame", range(8))

@@ -15,8 +15,9 @@ from torch import nn
 from trajvit.datasets.folders import open_folder
 from trajvit.datasets.loading import SingleFrames, WithShifted, batch_rows, load_clips, to_frames, to_video
 from trajvit.magvit.classifier import VideoClassifier, perceptual_loss
-from trajvit.magvit.commit import interior, shows_own_tokens
+from trajvit.magvit.commit import interior, own_tokens
 from trajvit.magvit.discriminator import RESTRAINTS, Discriminator
+from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.tasks import TASK_NAMES, TASKS, condition, task_number
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
@@ -34,6 +35,7 @@ from trajvit.training.objectives import (
 from trajvit.training.optimization import learning_rate_at
 from trajvit.training.recipe import Recipe, train
 from trajvit.worlds.config import WorldConfig
+from trajvit.worlds.families import NAMES
 
 TINY = {"tokenizer_steps": 6, "tokenizer_batch": 4, "transformer_steps": 6, "transformer_batch": 4, "checkpoint_every": 2}
 
@@ -423,13 +425,15 @@ def test_what_is_loaded_keeps_the_manifest_of_its_time(data, tmp_path, monkeypat
 
 @pytest.mark.parametrize("padding", ["causal", "same"])
 @pytest.mark.parametrize("task", TASKS, ids=TASK_NAMES)
-def test_a_task_shows_own_tokens_just_where_its_condition_has_them(task, padding):
+def test_known_tokens_are_the_clips_own_and_all_that_are_shown_just_where_those_are(task, padding):
     torch.manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig.named("nano", padding=padding)).eval()
     config, video = tokenizer.config, torch.rand(4, 1, 8, 32, 32)
     inside = interior(task, config.clip, config.stride)
-    shown, own = (tokenizer.encode(clip).flatten(1)[:, inside] for clip in (condition(task, video), video))
-    assert shows_own_tokens(task, config) == torch.equal(shown, own)
+    shown, of_clip = (tokenizer.encode(clip).flatten(1) for clip in (condition(task, video), video))
+    known = own_tokens(task, config)
+    assert torch.equal(known & inside, known) and torch.equal(shown[:, known], of_clip[:, known])
+    assert torch.equal(known, inside) == torch.equal(shown[:, inside], of_clip[:, inside])
 
 
 def test_the_loss_of_masked_modelling_is_the_one_that_is_worked_out_by_hand(data, monkeypatch):
@@ -451,8 +455,30 @@ def test_the_loss_of_masked_modelling_is_the_one_that_is_worked_out_by_hand(data
     assert parts["reconstruct"].item() == 0
     assert parts["class"].item() == pytest.approx(math.log(4), rel=1e-5)
     mask_only = MaskedModelling(model, tokenizer, clips, loss_parts=("mask",))
-    mask_only.shares, mask_only.unrounded = objective.shares, objective.unrounded
+    mask_only.shares, mask_only.digits = objective.shares, objective.digits
     assert set(mask_only(torch.arange(4))) == {"mask", "class"}
+
+
+@pytest.mark.parametrize("task", ["FP", "FI", "OPC", "CG", "CLS"])
+def test_masked_modelling_reads_what_is_shown_unrounded_and_learns_nothing_known(data, task, monkeypatch):
+    clips, tokenizer = load_clips(data), Tokenizer(TokenizerConfig.named("nano"))
+    config, seen = TransformerConfig(grid=(4, 4, 4), levels=(64, 64), classes=4, tasks=11), []
+    model = MaskedTransformer(config)
+    objective = MaskedModelling(model, tokenizer, clips)
+    objective.prepare()
+    objective.shares = torch.tensor([float(name == task) for name in TASK_NAMES])
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda *given: seen.append(given) or forward(*given))
+    parts = objective(torch.arange(4))
+    tokens, _, _, shown = seen[0]
+    magvit, of = MAGVIT(tokenizer, model, NAMES), TASKS[TASK_NAMES.index(task)]
+    given, known = magvit.shown(of, clips.videos(torch.arange(4))), own_tokens(of, tokenizer.config)
+    assert torch.allclose(shown, given, atol=1e-3, equal_nan=True)
+    assert known.sum() == {"FP": 32, "FI": 16, "OPC": 0, "CG": 0, "CLS": 64}[task]
+    told = parts["refine"] + parts["mask"] + parts["reconstruct"]
+    nothing_known = sum(math.log(level) for level in config.levels)
+    assert told.item() == pytest.approx(nothing_known * float((~known).float().mean()), rel=0.05)
+    assert not (tokens[:, known] == config.mask_token).any()
 
 
 def test_checkpoints_are_whole_and_only_the_newest_are_kept(folder, tmp_path):

@@ -5,6 +5,7 @@ Sequences are flattened token grids: tokens (B, L) int64 with L = t h w.
 
 import math
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import torch
@@ -25,16 +26,12 @@ def interior(task: Task, clip: Clip, stride: Clip) -> Bool[Tensor, " L"]:
     return (F.max_pool3d(visible, stride, stride) > 0).flatten()
 
 
-def shows_own_tokens(task: Task, config: TokenizerConfig) -> bool:
-    """Whether every interior token of a task's condition is the clip's own token.
-
-    So it is where nothing is shown, or all, or first frames that fill tokens of a tokenizer that looks at no later ones.
-    """
-    visible = task.visible(config.clip).flatten(1)  # (T, H W)
-    shown = int(visible.any(1).sum())
-    if shown in (0, config.frames):
-        return bool(visible.all()) or not shown
-    return config.padding == "causal" and shown % config.stride[0] == 0 and bool(visible[:shown].all())
+def own_tokens(task: Task, config: TokenizerConfig) -> Bool[Tensor, " L"]:
+    """Which tokens of a task's condition are the clip's own, whatever it hides: all where all is shown, and those of the first
+    slices that are shown whole, of a tokenizer that looks at no later ones. They are known: nothing is to be decoded there."""
+    slices = task.visible(config.clip).unflatten(0, (config.grid[0], -1)).flatten(1).all(1)  # (t,)
+    whole = slices.cumprod(0).bool() if config.padding == "causal" else slices.all().expand_as(slices)
+    return whole.repeat_interleave(prod(config.grid[1:]))
 
 
 def shown_digits(digits: Float[Tensor, "B L n"], interior: Bool[Tensor, "B L"] | Bool[Tensor, " L"]) -> Float[Tensor, "B L n"]:

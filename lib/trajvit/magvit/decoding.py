@@ -79,7 +79,7 @@ class Predictor(Protocol):
     config: TransformerConfig
 
     def __call__(
-        self, tokens: Sequence, task: Int[Tensor, " B"], label: Int[Tensor, " B"], shown: Float[Tensor, "B L n"] | None = None
+        self, tokens: Sequence, task: Int[Tensor, " B"], label: Int[Tensor, " B"], shown: Float[Tensor, "B L n"]
     ) -> tuple: ...
 
     def digit_logits(self, features: Tensor, digits: list[Tensor]) -> Tensor: ...

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trajvit.datasets.files import to_json
 from trajvit.datasets.folders import open_folder, write_file
-from trajvit.magvit.commit import interior, shown_digits, shows_own_tokens
+from trajvit.magvit.commit import interior, own_tokens, shown_digits
 from trajvit.magvit.decoding import ENSEMBLE, DecodingConfig, Prompt, decode, noise_of_clips, noise_shape
 from trajvit.magvit.ensemble import self_ensemble, with_mirror_image
 from trajvit.magvit.generation import SAMPLING, ClipDrawer, GenerationConfig
@@ -41,10 +41,6 @@ class MAGVITConfig(Settings):
     classes: tuple[str, ...] = Field(description="names of the classes, in label order")
     tasks: tuple[str, ...] = TASK_NAMES
     mirrored: bool = Field(False, description="it learnt from mirror images too, of a world that looks alike in a mirror")
-    unrounded: bool = Field(
-        False,
-        description="it learnt to read what a task shows before that is rounded to tokens; older ones did not",
-    )
 
 
 @dataclass(frozen=True)
@@ -60,18 +56,10 @@ class MAGVIT(nn.Module):
 
     tasks = TASK_NAMES
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        transformer: MaskedTransformer,
-        classes: tuple[str, ...],
-        mirrored: bool = False,
-        unrounded: bool = True,
-    ):
+    def __init__(self, tokenizer: Tokenizer, transformer: MaskedTransformer, classes: tuple[str, ...], mirrored: bool = False):
         super().__init__()
         self.tokenizer, self.transformer = tokenizer, transformer
-        shapes = {"tokenizer": tokenizer.config, "transformer": transformer.config}
-        self.config = MAGVITConfig(**shapes, classes=classes, mirrored=mirrored, unrounded=unrounded)
+        self.config = MAGVITConfig(tokenizer=tokenizer.config, transformer=transformer.config, classes=classes, mirrored=mirrored)
         self.eval()
 
     def encode(self, videos: Video) -> Int[Tensor, "B t h w"]:
@@ -86,9 +74,15 @@ class MAGVIT(nn.Module):
             raise InputError(f"tokens of shape {tuple(tokens.shape)} were given; this model takes (B, {grid}) in 0..{codes - 1}")
         return self._in_chunks(self.tokenizer.decode, tokens)
 
+    def shown(self, task: Task, videos: Video) -> Float[Tensor, "B L n"]:
+        """The digits of what a task shows of videos, before they are rounded to tokens; NaN where it shows nothing (COMMIT's interior
+        tokens, here as the transformer reads them)."""
+        digits = self.tokenizer.digits(condition(task, videos), self.config.transformer.levels)
+        return shown_digits(digits.flatten(1, 3), self._given(task))
+
     def class_probabilities(self, videos: Video, given: int | None = None) -> Float[Tensor, "B K"]:
-        """How probable each class is: the class is a masked token, predicted from all tokens of the clip (task CLS), or
-        from those of its first `given` frames, a multiple of the frames that a token spans (task FP, which learns it too).
+        """How probable each class is: the class is a masked token, predicted from the whole clip (task CLS), or
+        from its first `given` frames, a multiple of the frames that a token spans (task FP, which learns it too).
 
         Raises `InputError` for another number of frames.
         """
@@ -103,7 +97,7 @@ class MAGVIT(nn.Module):
             task, label = prediction_from(given), self.config.transformer.no_class
 
         def read_class(rows: Video) -> Float[Tensor, "B K"]:
-            return self.transformer.class_probabilities(self._shown(task, rows), *self._prefix(len(rows), task.name, label))
+            return self.transformer.class_probabilities(self.shown(task, rows), *self._prefix(len(rows), task.name, label))
 
         return self._in_chunks(read_class, videos)
 
@@ -225,9 +219,7 @@ class MAGVIT(nn.Module):
             raise InputError(
                 f"{root} knows the tasks {', '.join(config.tasks)}; here they are {', '.join(TASK_NAMES)}: train again"
             )
-        model = cls(
-            Tokenizer(config.tokenizer), MaskedTransformer(config.transformer), config.classes, config.mirrored, config.unrounded
-        )
+        model = cls(Tokenizer(config.tokenizer), MaskedTransformer(config.transformer), config.classes, config.mirrored)
         try:
             model.load_state_dict(load(root.read("model.safetensors") or b""))
         except (SafetensorError, RuntimeError) as error:
@@ -275,21 +267,15 @@ class MAGVIT(nn.Module):
 
     def _filled(self, task: Task, videos: Video, labels: Int[Tensor, " B"], seed: int, decoding: DecodingConfig) -> Video:
         """What the transformer makes of the conditions that `videos` show, decoded; the clip's own tokens stay as they are."""
-        inside = self._given(task)
-        wanted = ~inside if shows_own_tokens(task, self.config.tokenizer) else torch.ones_like(inside)
+        wanted = ~own_tokens(task, self.config.tokenizer).to(self.device)
 
         def filled(rows: Int[Tensor, " B"]) -> Video:
-            prompt = Prompt(self._shown(task, videos[rows]), *self._prefix(len(rows), task.name, labels[rows]))
+            prompt = Prompt(self.shown(task, videos[rows]), *self._prefix(len(rows), task.name, labels[rows]))
             noise = noise_of_clips(seed, rows, decoding, self.config.transformer, self.device)
             tokens = decode(self.transformer, prompt, decoding, noise, wanted.expand(len(rows), -1))
             return self.tokenizer.decode(tokens.unflatten(1, self.config.tokenizer.grid))
 
         return self._in_chunks(filled, torch.arange(len(videos)), self._at_once(decoding))
-
-    def _shown(self, task: Task, videos: Video) -> Float[Tensor, "B L n"]:
-        """The digits of what a task shows of clips, rounded where the model learnt from such."""
-        digits = self.tokenizer.unrounded(condition(task, videos)).flatten(1, 3)
-        return shown_digits(digits if self.config.unrounded else digits.round(), self._given(task))
 
     def _drawer(self) -> ClipDrawer:
         first, ends = (self._given(TASKS[task_number(name)]) for name in ("CFP", "FI"))

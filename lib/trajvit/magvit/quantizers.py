@@ -34,8 +34,8 @@ def to_digits(tokens: Int[Tensor, "*shape"], levels: tuple[int, ...]) -> Int[Ten
 def from_digits(digits: Int[Tensor, "*shape n"], levels: tuple[int, ...]) -> Int[Tensor, "*shape"]:
     """The inverse of `to_digits`."""
     tokens = torch.zeros_like(digits[..., 0])
-    for place in reversed(range(len(levels))):
-        tokens = tokens * levels[place] + digits[..., place]
+    for level, digit in reversed(list(zip(levels, digits.unbind(-1), strict=True))):
+        tokens = tokens * level + digit
     return tokens
 
 
@@ -110,38 +110,39 @@ KINDS = {"fsq": FSQConfig, "vq": VQConfig, "lfq": LFQConfig}
 
 @dataclass(frozen=True)
 class Quantized:
-    """Features moved to their codes, with gradients passed straight through; the tokens; and what to add to the loss,
-    where the quantizer has a loss of its own."""
+    """Features moved to their codes, with gradients passed straight through; the tokens; their digits before they were rounded,
+    where they are numbers that can be (FSQ's alone); and what to add to the loss, where the quantizer has a loss of its own."""
 
     features: Features
     tokens: Tokens
+    digits: Unrounded
     loss: Float[Tensor, ""] | None
 
 
 class FiniteScalar(nn.Module):
     def __init__(self, config: FSQConfig):
         super().__init__()
-        self.config = config
         self.quantizer = FSQ(list(config.levels), channel_first=True)
+        self.register_buffer("levels", torch.tensor(config.levels), persistent=False)
 
     def forward(self, features: Features) -> Quantized:
         quantized, tokens = self.quantizer(features)
-        return Quantized(quantized, tokens.long(), None)
+        return Quantized(quantized, tokens.long(), self._unrounded(features.detach()), None)
 
     def codes(self, tokens: Tokens) -> Features:
         return self.quantizer.indices_to_codes(tokens)
 
-    def unrounded(self, features: Features) -> Unrounded:
-        levels = torch.tensor(self.config.levels, device=features.device)
-        half, offset = (levels - 1) * (1 + BOUND_EPS) / 2, (1 - levels % 2) / 2
-        bounded = (features.movedim(1, -1) + (offset / half).atanh()).tanh() * half - offset
-        return (bounded + levels // 2).clamp(torch.zeros_like(levels), levels - 1)
+    def _unrounded(self, features: Features) -> Unrounded:
+        """What the library rounds, which it does not hand out, counted from 0."""
+        half, offset = (self.levels - 1) * (1 + BOUND_EPS) / 2, (1 - self.levels % 2) / 2
+        bounded = (features.movedim(1, -1).float() + (offset / half).atanh()).tanh() * half - offset
+        return (bounded + self.levels // 2).clamp(min=0).minimum((self.levels - 1).float())
 
 
 class Nearest(nn.Module):
     def __init__(self, config: VQConfig):
         super().__init__()
-        self.config = config
+        self.levels = config.digits
         self.quantizer = VectorQuantize(
             dim=config.features,
             codebook_size=config.codes,
@@ -157,13 +158,10 @@ class Nearest(nn.Module):
 
     def forward(self, features: Features) -> Quantized:
         quantized, tokens, loss = self.quantizer(features.float())
-        return Quantized(quantized, tokens.long(), loss.sum())
+        return Quantized(quantized, tokens.long(), to_digits(tokens.long(), self.levels).float(), loss.sum())
 
     def codes(self, tokens: Tokens) -> Features:
         return self.quantizer.get_codes_from_indices(tokens)
-
-    def unrounded(self, features: Features) -> Unrounded:
-        return to_digits(self(features).tokens, self.config.digits).float()
 
 
 class Signs(nn.Module):
@@ -187,13 +185,10 @@ class Signs(nn.Module):
         loss = self._entropy_weight() * entropy + self.config.commitment * F.mse_loss(normal, quantized.detach())
         if self.training:
             self.steps += 1
-        return Quantized(quantized, tokens.long(), loss)
+        return Quantized(quantized, tokens.long(), to_digits(tokens.long(), self.config.digits).float(), loss)
 
     def codes(self, tokens: Tokens) -> Features:
         return self.quantizer.indices_to_codes(tokens)
-
-    def unrounded(self, features: Features) -> Unrounded:
-        return to_digits(self(features).tokens, self.config.digits).float()
 
     def _entropy_weight(self) -> Float[Tensor, ""]:
         left = (1 - self.steps / self.config.anneal_steps).clamp(min=0)
@@ -201,8 +196,7 @@ class Signs(nn.Module):
 
 
 def make_quantizer(config: FSQConfig | VQConfig | LFQConfig) -> FiniteScalar | Nearest | Signs:
-    """The module of a config: `forward(features)` gives `Quantized`, `codes(tokens)` the features that tokens stand for, and
-    `unrounded(features)` the digits of the tokens before they are rounded, where they are numbers that can be (of FSQ alone)."""
+    """The module of a config: `forward(features)` gives `Quantized`, `codes(tokens)` the features that tokens stand for."""
     return {"fsq": FiniteScalar, "vq": Nearest, "lfq": Signs}[config.kind](config)
 
 

@@ -19,7 +19,17 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from trajvit.magvit.quantizers import FSQConfig, Quantized, QuantizerConfig, Tokens, Unrounded, code_count, make_quantizer
+from trajvit.magvit.quantizers import (
+    FSQConfig,
+    Quantized,
+    QuantizerConfig,
+    Tokens,
+    Unrounded,
+    code_count,
+    make_quantizer,
+    rounded,
+    to_digits,
+)
 from trajvit.settings import InputError, Settings
 
 Video = Float[Tensor, "B C T H W"]
@@ -234,19 +244,21 @@ class Tokenizer(nn.Module):
         quantized = self.quantizer(self.encoder(video))
         return self.decoder(quantized.features), quantized
 
-    @torch.no_grad()
     def encode(self, video: Video) -> Tokens:
         """Tokens 0..codes-1 of videos in [0, 1]."""
-        return self.quantizer(self.encoder(video)).tokens
+        own = self.config.quantizer.digits
+        return rounded(self.digits(video, own), own)
 
     @torch.no_grad()
-    def unrounded(self, video: Video) -> Unrounded:
-        """The digits of videos' tokens as numbers, before they are rounded (`make_quantizer`).
+    def digits(self, video: Video, levels: tuple[int, ...]) -> Unrounded:
+        """The digits of videos' tokens, numbers of so many `levels`; not rounded, where they are those of FSQ itself.
 
-        In float32, whatever the precision around it: bfloat16 would round them by up to an eighth.
+        Not in bfloat16, whatever the precision around it, which would move them by up to an eighth.
         """
+        own = self.config.quantizer.digits
         with torch.autocast(video.device.type, enabled=False):
-            return self.quantizer.unrounded(self.encoder(video))
+            digits = self.quantizer(self.encoder(video)).digits
+        return digits if levels == own else to_digits(rounded(digits, own), levels).float()
 
     @torch.no_grad()
     def decode(self, tokens: Tokens) -> Video:

@@ -219,7 +219,7 @@ class MaskedTransformer(nn.Module):
         tokens: Int[Tensor, "B L"],
         task: Int[Tensor, " B"],
         label: Int[Tensor, " B"],
-        shown: Float[Tensor, "B L n"] | None = None,
+        shown: Float[Tensor, "B L n"],
     ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B K"]]:
         """Features of each token and logits of the class; `tokens` may hold `mask_token`, `label` the two non-classes.
 
@@ -228,8 +228,7 @@ class MaskedTransformer(nn.Module):
         """
         masked = tokens == self.config.mask_token
         digits = to_digits(tokens.masked_fill(masked, 0), self.config.levels).float()
-        if shown is not None:
-            digits = torch.where((shown.round() == digits).all(-1, keepdim=True), shown, digits)
+        digits = torch.where((shown.round() == digits).all(-1, keepdim=True), shown, digits)
         body = torch.where(masked[..., None], self.mask_embedding, self.tokens(digits)) + self.tokens.positions()
         body = self.neighbours(body)
         x = torch.cat([self.task_embedding(task)[:, None], self.class_embedding(label)[:, None], body], dim=1)  # (B, 2+L, D)

@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trajvit.datasets.loading import TrainingClips, to_frames, to_video
 from trajvit.datasets.store import Dataset, ImportedConfig
-from trajvit.magvit.commit import interior, shown_digits, shown_tokens
+from trajvit.magvit.commit import shown_tokens
 from trajvit.magvit.model import MAGVIT
-from trajvit.magvit.quantizers import rounded
 from trajvit.magvit.tasks import given_frames, prediction_from, task_number
 from trajvit.magvit.tokenizer import Tokenizer, Video, reconstruction_loss
 from trajvit.metrics.centres import centre_error
@@ -68,25 +67,23 @@ def look_at_transformer(val: Clips, clips: TrainingClips, tokenizer: Tokenizer, 
     given = given_frames(val.frames.shape[1])
     task = prediction_from(given)
 
-    def loss(model: nn.Module, digits: Float[Tensor, "B L n"]) -> float:
-        """Of the hidden tokens, given the first half of the frames; of `digits` that are not rounded."""
-        config, shape = model.config, tokenizer.config
-        given = interior(task, shape.clip, shape.stride).to(digits.device)
-        shown, number = shown_digits(digits, given), torch.full((len(digits),), task_number(task.name), device=digits.device)
-        tokens = shown_tokens(shown, config.levels, config.mask_token)
-        features, _ = model(tokens, number, torch.full_like(number, config.no_class), shown)
-        return float(token_loss(model.digit_logits, features, rounded(digits, config.levels), config.levels)[:, ~given].mean())
+    def loss(model: nn.Module, shown: Float[Tensor, "B L n"], tokens: Int[Tensor, "B L"]) -> float:
+        """Of the hidden tokens, given the first half of the frames."""
+        config, number = model.config, torch.full((len(tokens),), task_number(task.name), device=tokens.device)
+        seen = shown_tokens(shown, config.levels, config.mask_token)
+        features, _ = model(seen, number, torch.full_like(number, config.no_class), shown)
+        return float(token_loss(model.digit_logits, features, tokens, config.levels)[seen == config.mask_token].mean())
 
     def look(model: nn.Module) -> Look:
         device = next(model.parameters()).device
         whole = MAGVIT(tokenizer, model.eval(), NAMES, mirrored)
         video, losses = to_video(val.frames).to(device), []
-        held, own = (tokenizer.unrounded(some).flatten(1, 3) for some in (video, learnt.to(device)))
-        work = flops(lambda: losses.append(loss(model, held)))
+        held, own = ((whole.shown(task, some), tokenizer.encode(some).flatten(1)) for some in (video, learnt.to(device)))
+        work = flops(lambda: losses.append(loss(model, *held)))
         predicted = to_frames(whole.predict(video[:, :, :given]))
         figures = {
             "validation_loss": losses[0],
-            "training_loss": loss(model, own),
+            "training_loss": loss(model, *own),
             "prediction_centre_error_px": float(centre_error(predicted, val.pixels)[:, given:].mean()),
             "accuracy": float((whole.classify(video).cpu().numpy() == val.label).mean()),
         }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trajvit.datasets.loading import TrainingClips
 from trajvit.magvit.autoregressive import AutoregressiveTransformer
 from trajvit.magvit.classifier import VideoClassifier, perceptual_loss
-from trajvit.magvit.commit import commit_mask, interior, masked_positions, shown_digits, shows_own_tokens
+from trajvit.magvit.commit import commit_mask, interior, masked_positions, own_tokens, shown_digits
 from trajvit.magvit.discriminator import Discriminator, discriminator_loss, generator_loss
 from trajvit.magvit.quantizers import rounded, to_digits
 from trajvit.magvit.tasks import TASKS, condition, task_number
@@ -164,7 +164,7 @@ class Classification(nn.Module):
 
 
 def masks_told() -> dict[str, float | dict[str, float]]:
-    """How stage two draws and masks its samples, as JSON: all trainings of now do so alike, and those of other times otherwise."""
+    """How stage two draws and masks its samples, and reads what they show, as JSON: all trainings of now do so alike, and those of other times otherwise."""
     return {
         "wholly_masked": WHOLLY_MASKED,
         "from_the_end": FROM_THE_END,
@@ -184,7 +184,8 @@ class MaskedModelling(nn.Module):
     those of COMMIT's three that are learnt from. Where `light_weight` is not zero, the centre of light of each frame has to
     be readable from the features, given frames and predicted ones alike. Of every `copies` rows in turn the first is the
     unmoved clip, from which samples of tasks that show nothing learn: where their balls are is for the model to know.
-    Tokens of every clip are computed once, by `prepare`; a condition's, which are seldom the clip's own, when they are drawn.
+    The digits of every clip's tokens are computed once, by `prepare`; a condition's, which are seldom the clip's own, when it is drawn.
+    What is shown is read before it is rounded, and of tokens that are `known`, since they are the clip's own, nothing is learnt.
     """
 
     def __init__(
@@ -202,20 +203,22 @@ class MaskedModelling(nn.Module):
         self.reader = LightReader(model.config.width, model.config.grid, tokenizer.config.frames)
         self.tokenizer = tokenizer.requires_grad_(False).eval()
         shape = tokenizer.config
-        self.register_buffer("unrounded", None, persistent=False)  # (N, L, n)
+        self.register_buffer("digits", None, persistent=False)  # (N, L, n)
         inside = torch.stack([interior(task, shape.clip, shape.stride) for task in TASKS])
         self.register_buffer("interior", inside, persistent=False)  # (tasks, L)
         self.begun = float(inside[task_number("CFP")].float().mean())  # of a clip's tokens generation draws these; CFP follows
-        own = torch.tensor([shows_own_tokens(task, shape) for task in TASKS])
+        known = torch.stack([own_tokens(task, shape) for task in TASKS])
+        self.register_buffer("known", known, persistent=False)  # (tasks, L)
         # These stay on the CPU, where tasks are drawn and the conditions to encode are chosen.
-        self.own, self.shown, self.shares = own, inside.any(1), torch.tensor([task.share for task in TASKS])
+        self.shares = torch.tensor([task.share for task in TASKS])
+        self.shows, self.shows_others = inside.any(1), (inside & ~known).any(1)
         self.register_buffer("label_given", torch.tensor([task.label == "given" for task in TASKS]), persistent=False)
         self.register_buffer("label_asked", torch.tensor([task.label == "asked" for task in TASKS]), persistent=False)
         self.register_buffer("labels", clips.labels, persistent=False)
 
     def prepare(self, on_prepared: Callable[[int], None] = lambda done: None) -> None:
         """Encode the clips; all processes meet here."""
-        self.unrounded = encode_clips(self.tokenizer, self.clips, on_prepared)
+        self.digits = encode_clips(self.tokenizer, self.clips, self.model.config.levels, on_prepared)
 
     @property
     def matrices(self) -> list[nn.Parameter]:
@@ -233,27 +236,24 @@ class MaskedModelling(nn.Module):
         config, device, everyone = self.model.config, self.labels.device, len(rows) * processes.count()
         draw = torch.multinomial(self.shares, everyone, replacement=True)
         drawn, task = mine(draw), sent(mine(draw), device)  # (B,)
-        rows = torch.where(self.shown[drawn], rows, rows - rows % self.copies)
+        rows = torch.where(self.shows[drawn], rows, rows - rows % self.copies)
         own, label = self._looked_up(rows)
-        inside, digits = self.interior[task], self._conditions(drawn, rows, own)
-        tokens, condition = rounded(own, config.levels), rounded(digits, config.levels)
-        generates = ~self.shown[drawn]
+        inside, given = self.interior[task], self._conditions(drawn, rows, own)
+        tokens = rounded(own, config.levels)
+        generates = ~self.shows[drawn]
         whole = ~generates & (mine(torch.rand(everyone)) < WHOLLY_MASKED)
         draws = mine(torch.rand(everyone, 1 + tokens.shape[1]))
         from_the_end = mine(torch.rand(everyone)) < torch.where(generates, GENERATING_FROM_THE_END, FROM_THE_END)
         per_slice = config.grid[1] * config.grid[2]
         positions = masked_positions(draws, whole, from_the_end, generates, self.begun, per_slice, device)
-        masked = commit_mask(tokens, condition, inside, config.mask_token, positions)
+        masked = commit_mask(tokens, rounded(given, config.levels), inside, config.mask_token, positions)
         unknown = ~self.label_given[task]
         kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)
-        shown = shown_digits(digits, inside)
+        shown = shown_digits(given, inside)
         features, class_logits = self.model(masked.tokens, task, self._label_input(task, label, kept), shown)
 
         negative_log_likelihood = token_loss(self.model.digit_logits, features, tokens, config.levels)  # (B, L)
-        known = (
-            inside & sent(self.own[drawn], device)[:, None]
-        )  # nothing is to be learnt from the clip's own tokens that are given
-        negative_log_likelihood = negative_log_likelihood.masked_fill(known, 0)
+        negative_log_likelihood = negative_log_likelihood.masked_fill(self.known[task], 0)
         wrong_class = F.cross_entropy(class_logits.float(), label, reduction="none")
         parts = {name: (negative_log_likelihood * getattr(masked, name)).mean() for name in self.loss_parts}
         # Over the samples of all processes: their mean is not the mean of the processes' means.
@@ -266,18 +266,18 @@ class MaskedModelling(nn.Module):
     def _looked_up(self, rows: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B L n"], Int[Tensor, " B"]]:
         """The digits of clips' tokens, not rounded, and labels."""
         there = sent(rows, self.labels.device)
-        return self.unrounded[there], self.labels[there]
+        return self.digits[there], self.labels[there]
 
     def _conditions(
         self, task: Int[Tensor, " B"], rows: Int[Tensor, " B"], own: Float[Tensor, "B L n"]
     ) -> Float[Tensor, "B L n"]:
         """The digits of each sample's condition, not rounded, of which `own` are the clip's."""
-        (encoded,) = (~self.own[task]).nonzero(as_tuple=True)
+        (encoded,) = self.shows_others[task].nonzero(as_tuple=True)
         if not len(encoded):
             return own
         videos = self.clips.videos(rows[encoded])
         shown = [condition(TASKS[number], video[None]) for number, video in zip(task[encoded].tolist(), videos, strict=True)]
-        others = self.tokenizer.unrounded(sent(torch.cat(shown), own.device)).flatten(1, 3)
+        others = self.tokenizer.digits(sent(torch.cat(shown), own.device), self.model.config.levels).flatten(1, 3)
         return own.index_copy(0, sent(encoded, own.device), others)
 
     def _label_input(self, task: Int[Tensor, " B"], label: Int[Tensor, " B"], kept: Bool[Tensor, " B"]) -> Int[Tensor, " B"]:
@@ -292,7 +292,7 @@ class NextToken(nn.Module):
     def __init__(self, model: AutoregressiveTransformer, tokenizer: Tokenizer, clips: TrainingClips):
         super().__init__()
         self.model, self.clips, self.samples, self.block = model, clips, len(clips), len(clips)
-        tokens = rounded(encode_clips(tokenizer, clips), model.config.levels)
+        tokens = rounded(encode_clips(tokenizer, clips, model.config.levels), model.config.levels)
         self.register_buffer("tokens", tokens, persistent=False)
         self.register_buffer("labels", clips.labels, persistent=False)
 
@@ -324,12 +324,12 @@ def token_loss(
 
 
 def encode_clips(
-    tokenizer: Tokenizer, clips: TrainingClips, on_encoded: Callable[[int], None] = lambda done: None
+    tokenizer: Tokenizer, clips: TrainingClips, levels: tuple[int, ...], on_encoded: Callable[[int], None] = lambda done: None
 ) -> Float[Tensor, "N L n"]:
-    """The digits of every clip's tokens, not rounded, of which each process encodes its share; all meet here. It is told how many are done."""
-    shape = tokenizer.config
-    digits = torch.zeros(len(clips), prod(shape.grid), len(shape.quantizer.digits), device=next(tokenizer.parameters()).device)
+    """The digits of every clip's tokens (`Tokenizer.digits`), of which each process encodes its share; all meet here. It is told how
+    many are done."""
+    digits = torch.zeros(len(clips), prod(tokenizer.config.grid), len(levels), device=next(tokenizer.parameters()).device)
     for chunk in torch.arange(len(clips)).split(CHUNK)[processes.number() :: processes.count()]:
-        digits[chunk] = tokenizer.unrounded(sent(clips.videos(chunk), digits.device)).flatten(1, 3)
+        digits[chunk] = tokenizer.digits(sent(clips.videos(chunk), digits.device), levels).flatten(1, 3)
         on_encoded(int(chunk[-1]) + 1)
     return processes.summed(digits)

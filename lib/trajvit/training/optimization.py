@@ -1,4 +1,5 @@
-"""By which optimizers a model learns, and how fast: Muon for hidden matrices and kernels, AdamW for the rest; a warm-up, then a cosine."""
+"""By which optimizers a model learns, and how fast: Muon for hidden matrices and kernels, AdamW for the rest; a warm-up, then a cosine;
+gradients clipped, and a moving average of the weights."""
 
 import math
 
@@ -36,7 +37,7 @@ def make_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the `matrices` among the weights where there are any.
 
-    Each group's `rate` is its learning rate as a multiple of the schedule's, whose `peak` is where both begin.
+    Each group's `rate` is its learning rate as a multiple of the schedule's, of which the `peak` stands here until the first step.
     """
     at_once = {"foreach": False} if shard else {"fused": device.type == "cuda"}  # not spread weights and others at once
     muon = {id(weight) for weight in matrices}

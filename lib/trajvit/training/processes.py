@@ -88,7 +88,7 @@ def averaged(tensor: Tensor) -> Tensor:
 
 
 def summed(tensor: Tensor) -> Tensor:
-    """The sum over all processes of a tensor of integers, put into it; all meet here."""
+    """The sum over all processes of a tensor, put into it; all meet here."""
     if count() > 1:
         with _said_of_others():
             dist.all_reduce(tensor)

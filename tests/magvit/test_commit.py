@@ -97,16 +97,16 @@ def test_interior_tokens_see_a_given_pixel():
     assert inside["OPC"][:, 1:3, 1:3].all() and inside["OPC"].sum() == 16
 
 
-def test_the_three_parts_of_the_loss_share_out_all_positions():
+def test_the_three_parts_of_the_loss_share_out_all_positions_that_are_not_known():
     torch.manual_seed(0)
     tokens, shown = torch.randint(0, 1000, (500, 64)), torch.randint(0, 1000, (500, 64))
     inside = torch.rand(500, 64) < 0.5
+    known = inside & (torch.rand(500, 64) < 0.5)
     never, from_the_end = torch.zeros(500, dtype=torch.bool), torch.arange(500) % 2 == 0
-    masked = commit_mask(
-        tokens, shown, inside, MASK, masked_positions(torch.rand(500, 65), never, from_the_end, never, 0.5, 16, "cpu")
-    )
+    positions = masked_positions(torch.rand(500, 65), never, from_the_end, never, 0.5, 16, "cpu")
+    masked = commit_mask(tokens, shown, inside, known, MASK, positions)
     parts = torch.stack([masked.refine, masked.mask, masked.reconstruct])
-    assert (parts.sum(0) == 1).all()
+    assert torch.equal(parts.sum(0), (~known).long())
     assert torch.equal(masked.tokens[masked.refine], shown[masked.refine]) and inside[masked.refine].all()
     assert (masked.tokens[masked.mask] == MASK).all() and not inside[masked.mask].any()
     assert torch.equal(masked.tokens[masked.reconstruct], tokens[masked.reconstruct])

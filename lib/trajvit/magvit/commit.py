@@ -66,7 +66,7 @@ def masked_share(progress: float | Tensor, length: int, schedule: Schedule = "co
 
 @dataclass(frozen=True)
 class Masked:
-    """A training input and which part of the loss each of its positions belongs to."""
+    """A training input and which part of the loss each of its positions belongs to; known ones belong to none."""
 
     tokens: Sequence  # the mask token's number where masked and no interior condition token stands in
     refine: Bool[Tensor, "B L"]
@@ -102,16 +102,22 @@ def masked_positions(
 
 
 def commit_mask(
-    tokens: Sequence, condition: Sequence, interior: Bool[Tensor, "B L"], mask_token: int, masked: Bool[Tensor, "B L"]
+    tokens: Sequence,
+    condition: Sequence,
+    interior: Bool[Tensor, "B L"],
+    known: Bool[Tensor, "B L"],
+    mask_token: int,
+    masked: Bool[Tensor, "B L"],
 ) -> Masked:
     """The multivariate conditional mask of Eq. 5.
 
     A masked position holds the interior condition token if there is one and the mask token if not; an unmasked one
-    holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6).
+    holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6), here without those tokens
+    that are the clip's own in either case (`own_tokens`; docs/tried.md).
     """
     return Masked(
         tokens=torch.where(masked, torch.where(interior, condition, mask_token), tokens),
-        refine=masked & interior,
+        refine=masked & interior & ~known,
         mask=masked & ~interior,
-        reconstruct=~masked,
+        reconstruct=~masked & ~known,
     )

@@ -64,7 +64,7 @@ DRAWING = DecodingConfig(steps=16, schedule="uniform", sampler="slices", choice_
 # For what all but follows from the condition: the likeliest tokens, in one pass. More passes commit to the black background
 # first, of which the model is surest (docs/tried.md).
 GREEDY = DecodingConfig(steps=1, temperature=0.0, choice_temperature=0.0)
-# For prediction and what is filled in: the same of several views, since what limits it is how exactly tokens tell where the ball was.
+# For prediction and what is filled in: the same of several views, of which the tokenizer tells differently wrong where the ball was.
 ENSEMBLE = DecodingConfig(**GREEDY.model_dump() | {"self_ensemble": True})
 
 
@@ -134,7 +134,7 @@ def decode(
     """Fill the grid, or the `wanted` positions of it, in `config.steps` passes: tokens (B, L), which elsewhere are the condition's
     where that is interior, and masked where not.
 
-    Padding positions start masked. Positions with interior condition tokens hold those and are replaced by the
+    Padding positions start masked. Wanted positions with interior condition tokens hold those and are replaced by the
     model's own tokens gradually, along the same schedule, of which each of the two kinds has its own share (the paper ranks
     all positions together). `noise` may be None where nothing is drawn at random.
     """

@@ -17,7 +17,7 @@ DARK = 0.02  # what is no brighter is background: five of 255 levels, as a token
 def self_ensemble(complete: Callable[[Video], Video], video: Video) -> Video:
     """The mean of what `complete` makes of clips and of four copies of them, moved by a pixel along each diagonal, moved back.
 
-    Each copy falls otherwise on the grid of tokens, so what rounding to a code tells wrongly of where things are comes out
+    Each copy falls otherwise on the grid of tokens, so what these tell wrongly of where things are comes out
     otherwise. Where light would leave the view, in what is shown or in what `complete` made of it, a clip stays on that axis. What
     was made of a copy out of the clip's view is cut off.
     """

@@ -83,8 +83,8 @@ def generation_passes(frames: UInt8[np.ndarray, "K T H W C"], masked: Bool[np.nd
 
 
 def commit_conditions(by_task: dict[str, Completion], shape: TokenizerConfig) -> Figure:
-    """What the transformer is given of a clip in some tasks, and what it makes of it: under the veil is [MASK]; elsewhere stands the token of
-    what is shown, with its padding, to be refined."""
+    """What the transformer is given of a clip in some tasks, and what it makes of it: under the veil is [MASK]; elsewhere stands what
+    is shown, with its padding."""
     rows, masked = {}, {}
     for name, found in by_task.items():
         rows |= {f"{name}: given": found.shown[0], f"{name}: filled in": found.completed[0]}

@@ -246,14 +246,14 @@ class MaskedModelling(nn.Module):
         from_the_end = mine(torch.rand(everyone)) < torch.where(generates, GENERATING_FROM_THE_END, FROM_THE_END)
         per_slice = config.grid[1] * config.grid[2]
         positions = masked_positions(draws, whole, from_the_end, generates, self.begun, per_slice, device)
-        masked = commit_mask(tokens, rounded(given, config.levels), inside, config.mask_token, positions)
+        stand_ins = rounded(given, config.levels)
+        masked = commit_mask(tokens, stand_ins, inside, self.known[task], config.mask_token, positions)
         unknown = ~self.label_given[task]
         kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)
         shown = shown_digits(given, inside)
         features, class_logits = self.model(masked.tokens, task, self._label_input(task, label, kept), shown)
 
         negative_log_likelihood = token_loss(self.model.digit_logits, features, tokens, config.levels)  # (B, L)
-        negative_log_likelihood = negative_log_likelihood.masked_fill(self.known[task], 0)
         wrong_class = F.cross_entropy(class_logits.float(), label, reduction="none")
         parts = {name: (negative_log_likelihood * getattr(masked, name)).mean() for name in self.loss_parts}
         # Over the samples of all processes: their mean is not the mean of the processes' means.

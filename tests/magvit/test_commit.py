@@ -104,7 +104,7 @@ def test_the_three_parts_of_the_loss_share_out_all_positions_that_are_not_known(
     known = inside & (torch.rand(500, 64) < 0.5)
     never, from_the_end = torch.zeros(500, dtype=torch.bool), torch.arange(500) % 2 == 0
     positions = masked_positions(torch.rand(500, 65), never, from_the_end, never, 0.5, 16, "cpu")
-    masked = commit_mask(tokens, shown, inside, known, MASK, positions)
+    masked = commit_mask(tokens, torch.where(inside, shown, MASK), known, MASK, positions)
     parts = torch.stack([masked.refine, masked.mask, masked.reconstruct])
     assert torch.equal(parts.sum(0), (~known).long())
     assert torch.equal(masked.tokens[masked.refine], shown[masked.refine]) and inside[masked.refine].all()

@@ -5,7 +5,6 @@ Sequences are flattened token grids: tokens (B, L) int64 with L = t h w.
 
 import math
 from dataclasses import dataclass
-from math import prod
 from typing import Literal
 
 import torch
@@ -31,7 +30,7 @@ def own_tokens(task: Task, config: TokenizerConfig) -> Bool[Tensor, " L"]:
     slices that are shown whole, of a tokenizer that looks at no later ones. They are known: nothing is to be decoded there."""
     slices = task.visible(config.clip).unflatten(0, (config.grid[0], -1)).flatten(1).all(1)  # (t,)
     whole = slices.cumprod(0).bool() if config.padding == "causal" else slices.all().expand_as(slices)
-    return whole.repeat_interleave(prod(config.grid[1:]))
+    return whole.repeat_interleave(math.prod(config.grid[1:]))
 
 
 def shown_digits(digits: Float[Tensor, "B L n"], interior: Bool[Tensor, "B L"] | Bool[Tensor, " L"]) -> Float[Tensor, "B L n"]:
@@ -102,21 +101,17 @@ def masked_positions(
 
 
 def commit_mask(
-    tokens: Sequence,
-    condition: Sequence,
-    interior: Bool[Tensor, "B L"],
-    known: Bool[Tensor, "B L"],
-    mask_token: int,
-    masked: Bool[Tensor, "B L"],
+    tokens: Sequence, shown: Sequence, known: Bool[Tensor, "B L"], mask_token: int, masked: Bool[Tensor, "B L"]
 ) -> Masked:
     """The multivariate conditional mask of Eq. 5.
 
-    A masked position holds the interior condition token if there is one and the mask token if not; an unmasked one
-    holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6), here without those tokens
+    A masked position holds what is shown there, the interior condition token if there is one and the mask token if not
+    (`shown_tokens`); an unmasked one holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6), here without those tokens
     that are the clip's own in either case (`own_tokens`; docs/tried.md).
     """
+    interior = shown != mask_token
     return Masked(
-        tokens=torch.where(masked, torch.where(interior, condition, mask_token), tokens),
+        tokens=torch.where(masked, shown, tokens),
         refine=masked & interior & ~known,
         mask=masked & ~interior,
         reconstruct=~masked & ~known,

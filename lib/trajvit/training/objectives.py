@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trajvit.datasets.loading import TrainingClips
 from trajvit.magvit.autoregressive import AutoregressiveTransformer
 from trajvit.magvit.classifier import VideoClassifier, perceptual_loss
-from trajvit.magvit.commit import commit_mask, interior, masked_positions, own_tokens, shown_digits
+from trajvit.magvit.commit import commit_mask, interior, masked_positions, own_tokens, shown_digits, shown_tokens
 from trajvit.magvit.discriminator import Discriminator, discriminator_loss, generator_loss
 from trajvit.magvit.quantizers import rounded, to_digits
 from trajvit.magvit.tasks import TASKS, condition, task_number
@@ -246,11 +246,11 @@ class MaskedModelling(nn.Module):
         from_the_end = mine(torch.rand(everyone)) < torch.where(generates, GENERATING_FROM_THE_END, FROM_THE_END)
         per_slice = config.grid[1] * config.grid[2]
         positions = masked_positions(draws, whole, from_the_end, generates, self.begun, per_slice, device)
-        stand_ins = rounded(given, config.levels)
-        masked = commit_mask(tokens, stand_ins, inside, self.known[task], config.mask_token, positions)
+        shown = shown_digits(given, inside)
+        stand_ins = shown_tokens(shown, config.levels, config.mask_token)
+        masked = commit_mask(tokens, stand_ins, self.known[task], config.mask_token, positions)
         unknown = ~self.label_given[task]
         kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)
-        shown = shown_digits(given, inside)
         features, class_logits = self.model(masked.tokens, task, self._label_input(task, label, kept), shown)
 
         negative_log_likelihood = token_loss(self.model.digit_logits, features, tokens, config.levels)  # (B, L)

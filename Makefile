@@ -1,4 +1,4 @@
-# make run     1200 clips from nothing to evaluated tasks and HTML pages
+# make run     trains on 1200 clips, evaluates the published model, writes HTML pages
 # make test    everything that CI checks
 # make lab     JupyterLab, on the page to start from
 

@@ -121,7 +121,7 @@ def test_figures_of_two_runs_stand_side_by_side_for_a_readme(tmp_path, capsys):
     record(b, "04_evaluate", {"prediction": {"centre_error_px": error}, "generation": {"lawful": lawful}, "tasks": tasks})
     assert main(["figures", str(a), str(b)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "| what | textbook: MAGVIT (95 % interval) | best other | limit | varied: MAGVIT (95 % interval) | best other | limit |",
+        "| what | textbook: MAGVIT (95 % interval) | best baseline | limit | varied: MAGVIT (95 % interval) | best baseline | limit |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         "| predict (FP): ball centre | 3 px (2.8 to 3.2) |  |  | 1.5 px (1.4 to 1.6) | simvp 2.25 | 0.5 (3 x) |",
         "| generate: lawful |  |  |  | 96.9 % (95.7 to 97.9) | blank 0 % | 100.0 % |",
@@ -136,5 +136,5 @@ def test_figures_of_two_runs_stand_side_by_side_for_a_readme(tmp_path, capsys):
     ]
     c = made(tmp_path / "c", 1.0)
     assert main(["figures", str(a), str(c)]) == 0
-    assert capsys.readouterr().out.startswith(f"| what | {a}: MAGVIT (95 % interval) | best other | limit | {c}: MAGVIT")
+    assert capsys.readouterr().out.startswith(f"| what | {a}: MAGVIT (95 % interval) | best baseline | limit | {c}: MAGVIT")
     assert main(["figures", str(tmp_path / "nowhere")]) == 2 and "is no run" in capsys.readouterr().err

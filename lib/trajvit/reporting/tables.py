@@ -96,7 +96,7 @@ def figures_table(runs: Mapping[str, Sequence[Headline]]) -> Table:
         for found in by_name.values():
             row += _beside(found[task, figure]) if (task, figure) in found else ["", "", ""]
         rows.append(row)
-    headings = [heading for name in runs for heading in (f"{name}: MAGVIT (95 % interval)", "best other", "limit")]
+    headings = [heading for name in runs for heading in (f"{name}: MAGVIT (95 % interval)", "best baseline", "limit")]
     return Table(["what", *headings], rows)
 
 

@@ -221,6 +221,18 @@ def test_a_verdict_goes_by_the_paired_interval(value, interval, verdict):
     assert Headline("t", "f", metric).verdict == verdict and metric.best_baseline == ("rival", 1)
 
 
+def test_ahead_of_all_is_what_is_clearly_better_than_each_and_not_than_the_best_alone():
+    metric = Metric(
+        value=0.8,
+        unit="px",
+        ci95=(0.7, 0.9),
+        baselines={"steady": 1.0, "erratic": 1.01},
+        differences={"steady": (-0.3, -0.1), "erratic": (-0.9, 0.1)},
+        limit=0.1,
+    )
+    assert Headline("t", "f", metric).verdict == "no better than erratic"
+
+
 def test_of_what_has_no_interval_nothing_is_said_but_that_it_is_at_the_limit():
     for value, verdict in ((1.05, "at the limit"), (1.3, "no interval")):
         metric = Metric(value=value, unit="at n = 1000", baselines={"blank": 9.0}, limit=1.0)

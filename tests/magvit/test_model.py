@@ -221,6 +221,7 @@ def test_generation_and_prediction_are_completions(model):
     video = torch.rand(1, 1, 8, 32, 32)
     assert torch.equal(model.generate([3], 4, DecodingConfig()), model.complete(video, "CG", [3], 4, DecodingConfig()))
     assert torch.equal(model.generate([3], 4), model.complete(video, "CG", [3], 4))
+    assert torch.equal(model.generate([3], 4), model.complete(video, "CG", [3], 4, SAMPLING))
     assert torch.equal(model.predict(video[:, :, :4]), model.complete(video, "FP"))
 
 

@@ -50,6 +50,7 @@ def test_changes_win_over_the_file_and_the_file_over_defaults(yaml_file):
         (["transformer_batch=65"], "transformer_batch = 65 is larger than samples = 64"),
         (["transformer_batch=20"], "transformer_batch = 20 is larger than the lowest rung of ladder = [16, 32]"),
         (["processes=3"], "tokenizer_batch = 8 does not divide among 3 processes"),
+        (["quantizer=lfq", "processes=2"], "quantizer = lfq was asked for in 2 processes"),
         (["learning_rate=-1"], "learning_rate"),
         (["size=huge"], "size"),
         (["seed=2147483647"], "seed"),

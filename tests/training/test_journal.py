@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import trajvit
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -66,6 +67,17 @@ def test_looking_changes_no_bit_of_the_weights_and_is_told_in_figures_and_pictur
         (moving, *_) = events.Images(f"{next(iter(pictures))}, moving")
         assert Image.open(io.BytesIO(moving.encoded_image_string)).format == "GIF"
     assert any(one.picture for one in heard) and heard[-1].figures
+
+
+def test_looking_changes_no_codebook(data, tmp_path, request):
+    """VQ makes its codebook of the first clips that it encodes, and must not of those that it is looked at with."""
+    train(Recipe(**TINY, quantizer="vq"), data, tmp_path / "unseen")
+    request.getfixturevalue("looked_at_often")
+    model = train(Recipe(**TINY, quantizer="vq"), data, tmp_path / "seen").model
+    assert weights(tmp_path / "seen") == weights(tmp_path / "unseen")
+    before = {name: value.clone() for name, value in model.tokenizer.state_dict().items()}
+    model.encode(torch.rand(8, 1, 8, 32, 32))
+    assert all(torch.equal(value, before[name]) for name, value in model.tokenizer.state_dict().items())
 
 
 def test_a_resumed_training_is_judged_by_the_losses_before_it_too(data, tmp_path, monkeypatch):

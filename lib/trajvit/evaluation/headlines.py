@@ -33,21 +33,29 @@ class Headline:
 
     @property
     def verdict(self) -> str:
-        """`at the limit`, `ahead of all`, `behind` the best baseline, or `no better than` it where which is better is within chance; of
-        a figure whose chance is not known, no more than whether it is at the limit."""
+        """`at the limit`, `ahead of all`, `behind` the best baseline, or `no better than` the best of those of which it is within chance
+        which is better; of a figure whose chance is not known, no more than whether it is at the limit."""
         metric = self.metric
         if metric.limit is not None and self._reaches(metric.limit):
             return "at the limit"
         if metric.best_baseline is None:
             return "behind the limit"
-        name, value = metric.best_baseline
-        if metric.ci95 is None and name not in metric.differences:
+        best, _ = metric.best_baseline
+        if metric.ci95 is None and best not in metric.differences:
             return "no interval"
+        if self._beyond(best)[1]:
+            return f"behind {best.replace('_', ' ')}"
+        for name in sorted(metric.baselines, key=metric.baselines.get, reverse=metric.more_is_better):
+            if not self._beyond(name)[0]:
+                return f"no better than {name.replace('_', ' ')}"
+        return "ahead of all"
+
+    def _beyond(self, baseline: str) -> tuple[bool, bool]:
+        """Whether the figure is clearly better than a baseline's, and whether it is clearly worse."""
+        metric, value = self.metric, self.metric.baselines[baseline]
         own_low, own_high = metric.ci95 or (metric.value, metric.value)
-        low, high = metric.differences.get(name, (own_low - value, own_high - value))
-        ahead, behind = (low > 0, high < 0) if metric.more_is_better else (high < 0, low > 0)
-        rival = name.replace("_", " ")
-        return "ahead of all" if ahead else f"behind {rival}" if behind else f"no better than {rival}"
+        low, high = metric.differences.get(baseline, (own_low - value, own_high - value))
+        return (low > 0, high < 0) if metric.more_is_better else (high < 0, low > 0)
 
     def _reaches(self, limit: float) -> bool:
         """Whether the figure or the better end of its interval is as good as the limit; an error may be a tenth above

@@ -30,7 +30,7 @@ from trajvit.magvit.tokenizer import reconstruction_loss
 from trajvit.settings import InputError, Settings
 from trajvit.training.devices import sent
 from trajvit.training.loop import FitConfig, fit
-from trajvit.training.objectives import light_centres
+from trajvit.training.objectives import relative_light_centres
 from trajvit.training.recipe import Recipe
 from trajvit.worlds.config import ClipShape
 
@@ -199,7 +199,7 @@ class _Foretelling(nn.Module):
         made = self.model(context).float()
         return {
             "reconstruction": reconstruction_loss(made, future, self.foreground_weight),
-            "light": self.light_weight * (light_centres(made) - light_centres(future)).abs().mean(),
+            "light": self.light_weight * (relative_light_centres(made) - relative_light_centres(future)).abs().mean(),
         }
 
 

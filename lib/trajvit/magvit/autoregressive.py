@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trajvit.magvit.commit import Sequence
+from trajvit.magvit.commit import FlatTokens
 from trajvit.magvit.quantizers import from_digits, to_digits
 from trajvit.magvit.transformer import (
     Block,
@@ -53,7 +53,7 @@ class AutoregressiveTransformer(nn.Module):
         return self.norm(x)
 
     @torch.no_grad()
-    def generate(self, label: Int[Tensor, " B"], temperature: float = 1.0, seed: int = 0, cached: bool = True) -> Sequence:
+    def generate(self, label: Int[Tensor, " B"], temperature: float = 1.0, seed: int = 0, cached: bool = True) -> FlatTokens:
         """Tokens (B, L) of the given classes, drawn one by one; without the cache every step computes all anew."""
         generator = torch.Generator(label.device).manual_seed(seed)
         tokens = label.new_zeros(len(label), 0)

@@ -16,7 +16,7 @@ from trajvit.magvit.quantizers import rounded
 from trajvit.magvit.tasks import Clip, Task
 from trajvit.magvit.tokenizer import TokenizerConfig
 
-Sequence = Int[Tensor, "B L"]
+FlatTokens = Int[Tensor, "B L"]
 
 
 def interior(task: Task, clip: Clip, stride: Clip) -> Bool[Tensor, " L"]:
@@ -38,7 +38,7 @@ def shown_digits(digits: Float[Tensor, "B L n"], interior: Bool[Tensor, "B L"] |
     return digits.masked_fill(~interior[..., None], torch.nan)
 
 
-def shown_tokens(shown: Float[Tensor, "B L n"], levels: tuple[int, ...], mask_token: int) -> Sequence:
+def shown_tokens(shown: Float[Tensor, "B L n"], levels: tuple[int, ...], mask_token: int) -> FlatTokens:
     """The tokens that `shown_digits` are rounded to, and the mask token elsewhere."""
     return torch.where(shown.isnan().any(-1), mask_token, rounded(shown.nan_to_num(), levels))
 
@@ -67,7 +67,7 @@ def masked_share(progress: float | Tensor, length: int, schedule: Schedule = "co
 class Masked:
     """A training input and which part of the loss each of its positions belongs to; known ones belong to none."""
 
-    tokens: Sequence  # the mask token's number where masked and no interior condition token stands in
+    tokens: FlatTokens  # the mask token's number where masked and no interior condition token stands in
     refine: Bool[Tensor, "B L"]
     mask: Bool[Tensor, "B L"]
     reconstruct: Bool[Tensor, "B L"]
@@ -101,7 +101,7 @@ def masked_positions(
 
 
 def commit_mask(
-    tokens: Sequence, shown: Sequence, known: Bool[Tensor, "B L"], mask_token: int, masked: Bool[Tensor, "B L"]
+    tokens: FlatTokens, shown: FlatTokens, known: Bool[Tensor, "B L"], mask_token: int, masked: Bool[Tensor, "B L"]
 ) -> Masked:
     """The multivariate conditional mask of Eq. 5.
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from trajvit.magvit.commit import Schedule, Sequence, masked_share, shown_tokens
+from trajvit.magvit.commit import FlatTokens, Schedule, masked_share, shown_tokens
 from trajvit.magvit.quantizers import from_digits
 from trajvit.magvit.transformer import TransformerConfig
 from trajvit.settings import Settings
@@ -79,7 +79,7 @@ class Predictor(Protocol):
     config: TransformerConfig
 
     def __call__(
-        self, tokens: Sequence, task: Int[Tensor, " B"], label: Int[Tensor, " B"], shown: Float[Tensor, "B L n"]
+        self, tokens: FlatTokens, task: Int[Tensor, " B"], label: Int[Tensor, " B"], shown: Float[Tensor, "B L n"]
     ) -> tuple: ...
 
     def digit_logits(self, features: Tensor, digits: list[Tensor]) -> Tensor: ...
@@ -130,7 +130,7 @@ def decode(
     config: DecodingConfig,
     noise: Float[Tensor, "B steps L n"] | None,
     wanted: Bool[Tensor, "B L"] | None = None,
-) -> Sequence:
+) -> FlatTokens:
     """Fill the grid, or the `wanted` positions of it, in `config.steps` passes: tokens (B, L), which elsewhere are the condition's
     where that is interior, and masked where not.
 
@@ -141,7 +141,7 @@ def decode(
     return last_pass(decoding_passes(transformer, prompt, config, noise, wanted))
 
 
-def last_pass(passes: Iterator[Sequence]) -> Sequence:
+def last_pass(passes: Iterator[FlatTokens]) -> FlatTokens:
     """What is there after the last pass."""
     return deque(passes, maxlen=1).pop()
 
@@ -153,7 +153,7 @@ def decoding_passes(
     config: DecodingConfig,
     noise: Float[Tensor, "B steps L n"] | None,
     wanted: Bool[Tensor, "B L"] | None = None,
-) -> Iterator[Sequence]:
+) -> Iterator[FlatTokens]:
     """What `decode` has after each pass."""
     mask_token, length = transformer.config.mask_token, prompt.shown.shape[1]
     tokens = shown_tokens(prompt.shown, transformer.config.levels, mask_token)
@@ -224,7 +224,7 @@ def _least_preferred(preference: Float[Tensor, "B L"], group: Bool[Tensor, "B L"
     return group & (rank < (group.sum(1, keepdim=True) * share.float()).floor())
 
 
-def _features(transformer: Predictor, tokens: Sequence, prompt: Prompt, guidance: float) -> list[tuple[float, Tensor]]:
+def _features(transformer: Predictor, tokens: FlatTokens, prompt: Prompt, guidance: float) -> list[tuple[float, Tensor]]:
     """Features (B, L, D) with the weight of their logits: one entry, or two under class guidance."""
     conditional, _ = transformer(tokens, prompt.task, prompt.label, prompt.shown)
     if not guidance:
@@ -239,7 +239,7 @@ def _draw(transformer: Predictor, features, config: DecodingConfig, gumbel: Tens
     levels = transformer.config.levels
     digits, log_probability, offset = [], 0.0, 1
     for level in levels:
-        logits = sum(weight * transformer.digit_logits(part, digits) for weight, part in features).float()
+        logits = sum(weight * transformer.digit_logits(part, digits).float() for weight, part in features)
         scores = logits
         if config.temperature:
             scores = logits / config.temperature + gumbel[..., offset : offset + level]

@@ -1,5 +1,5 @@
 """How `MAGVIT.generate` makes the tokens of a clip of a class: those of the first half of the frames are drawn, slice by slice, the others
-follow from them, all are settled; and a clip that the model itself takes for one of another class is drawn again."""
+follow from them, all are settled; and a clip of whose class the model itself is not sure is drawn again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from trajvit.magvit.commit import Sequence, shown_digits
+from trajvit.magvit.commit import FlatTokens, shown_digits
 from trajvit.magvit.decoding import GREEDY, DecodingConfig, Prompt, decode, decoding_passes, last_pass, noise_of_clips
 from trajvit.magvit.quantizers import to_digits
 from trajvit.magvit.tasks import task_number
@@ -20,7 +20,7 @@ class GenerationConfig(DecodingConfig):
     """How `MAGVIT.generate` draws the first half of a clip, from which the rest follows."""
 
     tries: int = Field(
-        8, ge=1, description="how often a clip may be drawn until the model itself names the class that was asked for"
+        8, ge=1, description="how often a clip may be drawn until the model itself is `SURE` of the class that was asked for"
     )
 
 
@@ -41,7 +41,7 @@ class ClipDrawer:
     first: Bool[Tensor, " L"]
     ends: Bool[Tensor, " L"]
 
-    def draw(self, rows: Int[Tensor, " B"], label: Int[Tensor, " B"], seed: int, config: GenerationConfig) -> Sequence:
+    def draw(self, rows: Int[Tensor, " B"], label: Int[Tensor, " B"], seed: int, config: GenerationConfig) -> FlatTokens:
         """Tokens (B, L) of clips of the class asked for, as far as the model itself can tell: others are drawn again, and after so
         many `tries` the likeliest is kept (rejection by a classifier, Razavi et al., arXiv:1906.00446). Clip k of `rows` depends on
         (seed, k, its label) alone."""
@@ -61,7 +61,7 @@ class ClipDrawer:
 
     def passes(
         self, rows: Int[Tensor, " B"], label: Int[Tensor, " B"], seed: int, config: GenerationConfig, again: int = 0
-    ) -> Iterator[Sequence]:
+    ) -> Iterator[FlatTokens]:
         """The tokens of the first half of the frames drawn, of the rest the likeliest, given those, and all of them settled, pass by pass.
 
         Tokens that were drawn one by one say of the same ball what is likely, each a little different. To settle them, one
@@ -79,19 +79,19 @@ class ClipDrawer:
             yield (tokens := self._likeliest(tokens, block, "CG", label))
         yield self._likeliest(tokens, ~self.first, "CFP", label)
 
-    def sure_of(self, tokens: Sequence, label: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    def sure_of(self, tokens: FlatTokens, label: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
         """How probable the model holds the class of clips."""
         asked = torch.full_like(label, self.transformer.config.asked_class)
         named = self.transformer.class_probabilities(self._digits(tokens), torch.full_like(label, task_number("CLS")), asked)
         return named.gather(1, label[:, None])[:, 0]
 
-    def _likeliest(self, tokens: Sequence, block: Bool[Tensor, " L"], task: str, label: Int[Tensor, " B"]) -> Sequence:
+    def _likeliest(self, tokens: FlatTokens, block: Bool[Tensor, " L"], task: str, label: Int[Tensor, " B"]) -> FlatTokens:
         """Tokens whose `block` is the likeliest given the others."""
         block = block.expand_as(tokens)
         prompt = Prompt(shown_digits(self._digits(tokens), ~block), torch.full_like(label, task_number(task)), label)
         return decode(self.transformer, prompt, GREEDY, None, block)
 
-    def _digits(self, tokens: Sequence) -> Float[Tensor, "B L n"]:
+    def _digits(self, tokens: FlatTokens) -> Float[Tensor, "B L n"]:
         return to_digits(tokens, self.transformer.config.levels).float()
 
 

@@ -109,8 +109,8 @@ class MAGVIT(nn.Module):
         """New videos of the given classes (task CG). Clip k depends on (seed, k, its label) alone.
 
         By a `GenerationConfig` the first half of the frames is drawn, one time slice after the other, and the rest is its likeliest
-        continuation. Then each part is set to its likeliest given the others. A clip that the model does not name as asked
-        is drawn again. Last, `predict` makes the second half anew. A plain `DecodingConfig` draws all at once, as the paper does.
+        continuation. Then each part is set to its likeliest given the others. A clip is
+        drawn again until the model holds the class asked for at least `SURE` probable. Last, `predict` makes the second half anew. A plain `DecodingConfig` draws all at once, as the paper does.
         """
         labels = self._checked_labels(labels)
         if not isinstance(decoding, GenerationConfig):
@@ -172,7 +172,7 @@ class MAGVIT(nn.Module):
         task: str,
         labels: Int[Tensor, " B"] | list[int] | None = None,
         seed: int = 0,
-        decoding: DecodingConfig = ENSEMBLE,
+        decoding: DecodingConfig | None = None,
     ) -> Video:
         """Clips in which everything that a task hides is the model's, and everything it shows is as in `video`.
 
@@ -182,10 +182,10 @@ class MAGVIT(nn.Module):
         Raises `InputError` for an unknown task, wrong shapes, values outside [0, 1] and labels out of range.
         """
         asked = TASKS[task_number(task)]
-        if decoding == ENSEMBLE and labels is not None and not self._given(asked).any():
+        if labels is not None and not self._given(asked).any():
             self._check_clip(video, self.config.tokenizer.frames)
-            return self.generate(self._checked_labels(labels, len(video)), seed)
-        return self._completed(asked, video, labels, seed, decoding)
+            return self.generate(self._checked_labels(labels, len(video)), seed, decoding or SAMPLING)
+        return self._completed(asked, video, labels, seed, decoding or ENSEMBLE)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into the folder or `s3://bucket/prefix`; the config goes last."""

@@ -157,7 +157,8 @@ class Nearest(nn.Module):
         )
 
     def forward(self, features: Features) -> Quantized:
-        quantized, tokens, loss = self.quantizer(features.float())
+        with _in_float32(features):
+            quantized, tokens, loss = self.quantizer(features.float())
         return Quantized(quantized, tokens.long(), to_digits(tokens.long(), self.levels).float(), loss.sum())
 
     def codes(self, tokens: Tokens) -> Features:
@@ -180,8 +181,9 @@ class Signs(nn.Module):
     def forward(self, features: Features) -> Quantized:
         # Each position to unit size without a learned scale: else the features shrink or grow out of the entropy term's
         # reach. The mean stays, or no position could have all its signs alike.
-        normal = F.rms_norm(features.float().movedim(1, -1), (self.config.bits,)).movedim(-1, 1)
-        quantized, tokens, entropy = self.quantizer(normal)
+        with _in_float32(features):
+            normal = F.rms_norm(features.float().movedim(1, -1), (self.config.bits,)).movedim(-1, 1)
+            quantized, tokens, entropy = self.quantizer(normal)
         loss = self._entropy_weight() * entropy + self.config.commitment * F.mse_loss(normal, quantized.detach())
         if self.training:
             self.steps += 1
@@ -193,6 +195,11 @@ class Signs(nn.Module):
     def _entropy_weight(self) -> Float[Tensor, ""]:
         left = (1 - self.steps / self.config.anneal_steps).clamp(min=0)
         return self.config.entropy * (1 + (self.config.entropy_boost - 1) * left)
+
+
+def _in_float32(features: Features) -> torch.autocast:
+    """Distances to codes and logits of bits, which the library leaves to the precision around it but on CUDA."""
+    return torch.autocast(features.device.type, enabled=False)
 
 
 def make_quantizer(config: FSQConfig | VQConfig | LFQConfig) -> FiniteScalar | Nearest | Signs:

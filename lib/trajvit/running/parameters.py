@@ -71,11 +71,6 @@ class Parameters(Recipe):
                 f"clips of {tokenizer.frames} frames were asked for, of which {half} are given to be continued; from fewer than "
                 f"{LEAST_GIVEN} no acceleration can be told: take at least {2 * LEAST_GIVEN} frames"
             )
-        if half % tokenizer.stride[0]:
-            raise ValueError(
-                f"clips of {tokenizer.frames} frames were asked for, of which {half} are given to be continued: that is no whole "
-                f"number of tokens of {tokenizer.stride[0]} frames; take a multiple of {2 * tokenizer.stride[0]} frames"
-            )
         if list(self.ladder) != sorted(set(self.ladder)) or self.ladder[0] < 4:
             raise ValueError(f"ladder = {list(self.ladder)}: its sizes must rise, from 4 clips up")
         self.check_batches(self.samples, f"samples = {self.samples}")

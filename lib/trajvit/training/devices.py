@@ -1,4 +1,4 @@
-"""Where a training runs, and what that device is good at."""
+"""Where a training runs."""
 
 from typing import Literal
 

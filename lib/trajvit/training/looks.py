@@ -11,7 +11,7 @@ from trajvit.datasets.loading import TrainingClips, to_frames, to_video
 from trajvit.datasets.store import Dataset, ImportedConfig
 from trajvit.magvit.commit import shown_tokens
 from trajvit.magvit.model import MAGVIT
-from trajvit.magvit.tasks import given_frames, prediction_from, task_number
+from trajvit.magvit.tasks import TASKS, given_frames, task_number
 from trajvit.magvit.tokenizer import Tokenizer, Video, reconstruction_loss
 from trajvit.metrics.centres import centre_error
 from trajvit.metrics.codes import code_usage
@@ -64,8 +64,7 @@ def look_at_tokenizer(val: Clips, clips: TrainingClips, foreground_weight: float
 def look_at_transformer(val: Clips, clips: TrainingClips, tokenizer: Tokenizer, mirrored: bool) -> Callable[[nn.Module], Look]:
     """Predicts the second half from the first, names the family, and generates a clip of each, as the finished model will."""
     learnt = _learnt(clips)
-    given = given_frames(val.frames.shape[1])
-    task = prediction_from(given)
+    given, task = given_frames(val.frames.shape[1]), TASKS[task_number("FP")]
 
     def loss(model: nn.Module, shown: Float[Tensor, "B L n"], tokens: Int[Tensor, "B L"]) -> float:
         """Of the hidden tokens, given the first half of the frames."""

@@ -125,7 +125,10 @@ class Player:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             moments = {i: {name: part_like(value, weights[i]) for name, value in of.items()} for i, of in saved["state"].items()}
-            optimizer.load_state_dict(saved | {"state": moments})
+            # How a step is computed is this device's and this spread's affair, not that of the training's beginning.
+            own = [{name: group[name] for name in ("fused", "foreach") if name in group} for group in optimizer.param_groups]
+            groups = [theirs | ours for theirs, ours in zip(saved["param_groups"], own, strict=True)]
+            optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     def step(self, step: int, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         """One step on this process's share of a batch: `loss`, `gradient_norm` and the parts of the loss, all of it on the
@@ -233,6 +236,10 @@ class Training:
         if self.device.type == "cpu":
             self.check()
         self.ema.update()
+        # EMA averages floats alone. Without its flag an averaged VQ would make its codebook anew, of the first clips that it encodes.
+        for averaged, own in zip(self.ema.ema_model.buffers(), self.objective.model.buffers(), strict=True):
+            if own.dtype == torch.bool:
+                averaged.copy_(own)
         return {name: value for of_player in reversed(scalars) for name, value in of_player.items()}
 
     def check(self) -> None:

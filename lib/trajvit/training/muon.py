@@ -38,7 +38,7 @@ def orthogonalized(matrices: Float[Tensor, "N rows columns"]) -> Float[Tensor, "
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalized; each step as large as AdamW's would be (root mean square 0.2), so they share a rate.
+    """Momentum, orthogonalized; each step as large as AdamW's would be (root mean square 0.2), so that one schedule serves both (`MUON_RATE`).
 
     Parameters have at least two axes, the first of them the outputs. `weight_decay` is decoupled.
     """

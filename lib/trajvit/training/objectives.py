@@ -33,19 +33,23 @@ CHUNK = 128
 COMMIT_PARTS = ("refine", "mask", "reconstruct")
 
 
-def light_centres(video: Video) -> Float[Tensor, "B T 2"]:
-    """The centre of light (x, y) of each frame, -1 to 1 across it; of light above `HAZE`, and 0 where there is none."""
-    light = (video.amax(1) - HAZE).clamp(min=0)  # (B, T, H, W)
-    across, down = (torch.linspace(-1, 1, size, device=video.device) for size in (video.shape[4], video.shape[3]))
-    sums = torch.stack([light.sum(2) @ across, light.sum(3) @ down], dim=-1)
-    return sums / light.sum((2, 3)).clamp(min=1e-3)[..., None]
+def relative_light_centres(video: Video) -> Float[Tensor, "B T 2"]:
+    """The centre of light (x, y) of each frame, -1 to 1 across it; of light above `HAZE`, and 0 where there is none.
+
+    Not in bfloat16, whatever the precision around it, which would round it to a tenth of a pixel.
+    """
+    with torch.autocast(video.device.type, enabled=False):
+        light = (video.float().amax(1) - HAZE).clamp(min=0)  # (B, T, H, W)
+        across, down = (torch.linspace(-1, 1, size, device=video.device) for size in (video.shape[4], video.shape[3]))
+        sums = torch.stack([light.sum(2) @ across, light.sum(3) @ down], dim=-1)
+        return sums / light.sum((2, 3)).clamp(min=1e-3)[..., None]
 
 
 class LightReader(nn.Module):
     """Reads the centres of light of a time slice's frames off its positions: a linear layer, summed over them.
 
     What it costs to be wrong makes position easy to read, in the tokenizer's codes as in the transformer's features. The
-    target is computed from the pixels; no label is used.
+    target is computed from the pixels; no label is used. As those are, it is read in float32.
     """
 
     def __init__(self, width: int, grid: tuple[int, int, int], frames: int):
@@ -55,8 +59,9 @@ class LightReader(nn.Module):
 
     def forward(self, features: Float[Tensor, "B L D"], centres: Float[Tensor, "B T 2"]) -> Float[Tensor, " B"]:
         """The mean distance along an axis of what is read from `centres`, of each sample."""
-        slices = features.float().unflatten(1, (self.grid[0], -1))  # (B, t, h w, D)
-        read = torch.einsum("btpd,pdk->btk", slices, self.weight)
+        with torch.autocast(features.device.type, enabled=False):
+            slices = features.float().unflatten(1, (self.grid[0], -1))  # (B, t, h w, D)
+            read = torch.einsum("btpd,pdk->btk", slices, self.weight)
         return (read.flatten(1) - centres.flatten(1)).abs().mean(1)
 
 
@@ -88,8 +93,8 @@ class Reconstruction(nn.Module):
         if quantized.loss is not None:
             parts["quantizer"] = quantized.loss
         if self.light_weight:
-            centres = light_centres(video)
-            parts["light"] = self.light_weight * (light_centres(output.float()) - centres).abs().mean()
+            centres = relative_light_centres(video)
+            parts["light"] = self.light_weight * (relative_light_centres(output) - centres).abs().mean()
             codes = quantized.features.flatten(2).transpose(1, 2)  # (B, L, D)
             parts["reading"] = self.light_weight * self.reader(codes, centres).mean()
         for extra in self.extra_losses:
@@ -259,7 +264,7 @@ class MaskedModelling(nn.Module):
         # Over the samples of all processes: their mean is not the mean of the processes' means.
         parts["class"] = (wrong_class * unknown).sum() / averaged(unknown.sum()).clamp(min=1 / processes.count())
         if self.light_weight:
-            misread = self.reader(features, light_centres(sent(self.clips.videos(rows), device)))
+            misread = self.reader(features, relative_light_centres(sent(self.clips.videos(rows), device)))
             parts["reading"] = self.light_weight * (misread * inside.any(1)).mean()  # where nothing is shown, who could tell
         return parts
 

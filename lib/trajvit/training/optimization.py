@@ -12,7 +12,7 @@ WARMUP_SHARE = 0.05  # of the steps, in which the learning rate climbs
 WEIGHT_DECAY, BETAS = 0.01, (0.9, 0.98)
 MUON_RATE = 2.5  # Muon's learning rate, as a multiple of AdamW's
 CLIP_NORM = 1.0
-EMA_DECAY = 0.995
+EMA_DECAY = 0.995  # in the end: ema-pytorch begins at 0 and comes to it in some 2800 steps
 # All of it is part of what identifies a training.
 OPTIMIZATION = {
     "warmup_share": WARMUP_SHARE,

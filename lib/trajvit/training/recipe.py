@@ -21,7 +21,7 @@ from trajvit.magvit.discriminator import RESTRAINTS, Discriminator
 from trajvit.magvit.inflation import image_config, inflate
 from trajvit.magvit.model import MAGVIT
 from trajvit.magvit.quantizers import KINDS
-from trajvit.magvit.tasks import TASKS
+from trajvit.magvit.tasks import TASKS, given_frames
 from trajvit.magvit.tokenizer import Tokenizer, TokenizerConfig
 from trajvit.magvit.transformer import MaskedTransformer, TransformerConfig
 from trajvit.settings import InputError, Settings
@@ -133,7 +133,12 @@ class Recipe(Settings):
         return learnt
 
     def check_shares(self, among: int) -> None:
-        """Raise `InputError` unless each stage's batch divides among so many processes."""
+        """Raise `InputError` unless each stage's batch divides among so many processes, and where a quantizer takes but one: of LFQ's
+        entropy vector-quantize-pytorch 1.32 throws away what `all_reduce` returns, so that each process would learn from its own."""
+        if self.quantizer == "lfq" and among > 1:
+            raise InputError(
+                f"quantizer = lfq was asked for in {among} processes, and learns in one alone: set processes=1, or another quantizer"
+            )
         for name in ("tokenizer_batch", "transformer_batch"):
             processes.check_shares(getattr(self, name), name, among)
 
@@ -144,8 +149,8 @@ class Recipe(Settings):
                 raise InputError(f"{name} = {batch} is larger than {of}: use at most {clips}, or more clips")
 
     def models(self, world: ClipShape) -> tuple[TokenizerConfig, TransformerConfig]:
-        """The two configurations for clips of a shape. Raises `InputError` when the clips do not divide into tokens, and where
-        mirror images would be of another world."""
+        """The two configurations for clips of a shape. Raises `InputError` when the clips, or their halves, do not divide into tokens,
+        and where mirror images would be of another world."""
         if self.mirrored and isinstance(world, WorldConfig) and not world.mirrors:
             raise InputError(
                 f"mirrored = True was asked for the {world.variety} world, in which balls turn and fly one way: set mirrored=false, "
@@ -155,6 +160,12 @@ class Recipe(Settings):
         quantizer = KINDS[self.quantizer]()
         shape = {"frames": frames, "height": height, "width": width, "channels": channels, "quantizer": quantizer}
         tokenizer = TokenizerConfig.named(self.size, **shape | ({"patch": self.patch} if self.patch else {}))
+        half, stride = given_frames(frames), tokenizer.stride[0]
+        if half % stride:
+            raise InputError(
+                f"clips of {frames} frames were asked for, of which {half} are given to be continued: that is no whole "
+                f"number of tokens of {stride} frames; take a multiple of {2 * stride} frames"
+            )
         levels = (tokenizer.codes,) if self.one_softmax else tokenizer.quantizer.digits
         grid = {"grid": tokenizer.grid, "levels": levels, "classes": len(NAMES), "tasks": len(TASKS)}
         return tokenizer, TransformerConfig.named(self.size, dropout=self.dropout, **grid)

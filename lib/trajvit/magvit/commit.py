@@ -82,7 +82,7 @@ def masked_positions(
     per_slice: int,
     device: torch.device | str,
 ) -> Bool[Tensor, "B L"]:
-    """Which positions of each sample are masked, in grids of time slices of `per_slice` positions; on `device`, where they are sorted.
+    """Which positions of each sample are masked, in grids of time slices of `per_slice` positions; sorted, and given, on `device`.
 
     Samples in `whole`: every position, as when decoding begins. Others `from_the_end`: all slices after some slice, and a random
     part of that one, which is what decoding by slices meets; the share s that is masked has the density 3/2 s^(1/2), since
@@ -106,8 +106,8 @@ def commit_mask(
     """The multivariate conditional mask of Eq. 5.
 
     A masked position holds what is shown there, the interior condition token if there is one and the mask token if not
-    (`shown_tokens`); an unmasked one holds the clip's own token. The loss is refine + mask + reconstruct over these three sets (Eq. 6), here without those tokens
-    that are the clip's own in either case (`own_tokens`; docs/tried.md).
+    (`shown_tokens`); an unmasked one holds the clip's own token. The loss is refine + mask + reconstruct over these three sets
+    (Eq. 6), here without those tokens that are the clip's own in either case (`own_tokens`; docs/tried.md).
     """
     interior = shown != mask_token
     return Masked(

@@ -1,5 +1,5 @@
-"""How `MAGVIT.generate` makes the tokens of a clip of a class: those of the first half of the frames are drawn, slice by slice, the others
-follow from them, all are settled; and a clip of whose class the model itself is not sure is drawn again."""
+"""How `MAGVIT.generate` makes the tokens of a clip of a class: those of the first half of the frames are drawn, slice by slice,
+the others follow from them, all are settled; and a clip of whose class the model itself is not sure is drawn again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class ClipDrawer:
     def passes(
         self, rows: Int[Tensor, " B"], label: Int[Tensor, " B"], seed: int, config: GenerationConfig, again: int = 0
     ) -> Iterator[FlatTokens]:
-        """The tokens of the first half of the frames drawn, of the rest the likeliest, given those, and all of them settled, pass by pass.
+        """Pass by pass: the tokens of the first half of the frames drawn, the likeliest of the rest, and all of them settled.
 
         Tokens that were drawn one by one say of the same ball what is likely, each a little different. To settle them, one
         block after the other is set to its likeliest given all the rest (iterated conditional modes, Besag 1986, JRSS B 48):

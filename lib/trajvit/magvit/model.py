@@ -75,8 +75,8 @@ class MAGVIT(nn.Module):
         return self._in_chunks(self.tokenizer.decode, tokens)
 
     def shown(self, task: Task, videos: Video) -> Float[Tensor, "B L n"]:
-        """The digits of what a task shows of videos, before they are rounded to tokens; NaN where it shows nothing (COMMIT's interior
-        tokens, here as the transformer reads them)."""
+        """The digits of what a task shows of videos, before they are rounded to tokens; NaN where it shows nothing (COMMIT's
+        interior tokens, here as the transformer reads them)."""
         digits = self.tokenizer.digits(condition(task, videos), self.config.transformer.levels)
         return shown_digits(digits.flatten(1, 3), self._given(task))
 
@@ -109,8 +109,9 @@ class MAGVIT(nn.Module):
         """New videos of the given classes (task CG). Clip k depends on (seed, k, its label) alone.
 
         By a `GenerationConfig` the first half of the frames is drawn, one time slice after the other, and the rest is its likeliest
-        continuation. Then each part is set to its likeliest given the others. A clip is
-        drawn again until the model holds the class asked for at least `SURE` probable. Last, `predict` makes the second half anew. A plain `DecodingConfig` draws all at once, as the paper does.
+        continuation. Then each part is set to its likeliest given the others. A clip is drawn again until
+        the model holds the class asked for at least `SURE` probable. Last, `predict` makes the second half anew. A plain
+        `DecodingConfig` draws all at once, as the paper does.
         """
         labels = self._checked_labels(labels)
         if not isinstance(decoding, GenerationConfig):
@@ -127,7 +128,7 @@ class MAGVIT(nn.Module):
         return self.predict(clips[:, :, : given_frames(shape.frames)], labels=labels)
 
     def generation_passes(self, label: int, seed: int = 0) -> Passes:
-        """How `generate([label], seed)` comes to its clip's tokens, to be looked at, at the first try. Masked ones are decoded as a black clip's.
+        """How `generate([label], seed)` comes to its clip's tokens, at the first try. Masked ones are decoded as a black clip's.
 
         What `generate` does besides is left out: to draw again where the class was missed, and to predict the second half once more.
         """

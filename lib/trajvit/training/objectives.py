@@ -169,7 +169,8 @@ class Classification(nn.Module):
 
 
 def masks_told() -> dict[str, float | dict[str, float]]:
-    """How stage two draws and masks its samples, and reads what they show, as JSON: all trainings of now do so alike, and those of other times otherwise."""
+    """How stage two draws and masks its samples, and reads what they show, as JSON: all trainings of now do so alike, and those
+    of other times otherwise."""
     return {
         "wholly_masked": WHOLLY_MASKED,
         "from_the_end": FROM_THE_END,
@@ -184,13 +185,13 @@ def masks_told() -> dict[str, float | dict[str, float]]:
 class MaskedModelling(nn.Module):
     """Stage two: the transformer on the frozen tokenizer's tokens, by COMMIT over all tasks (arXiv:2212.05199, Eq. 6).
 
-    Each sample draws its task, its mask ratio and, where the class is given, whether it is dropped for guidance. The
-    class is one more masked token wherever it is not given: also frame prediction learns to name it. `loss_parts` are
-    those of COMMIT's three that are learnt from. Where `light_weight` is not zero, the centre of light of each frame has to
-    be readable from the features, given frames and predicted ones alike. Of every `copies` rows in turn the first is the
-    unmoved clip, from which samples of tasks that show nothing learn: where their balls are is for the model to know.
-    The digits of every clip's tokens are computed once, by `prepare`; a condition's, which are seldom the clip's own, when it is drawn.
-    What is shown is read before it is rounded, and of tokens that are `known`, since they are the clip's own, nothing is learnt.
+    Each sample draws its task, its mask ratio and, where the class is given, whether it is dropped for guidance. The class is one
+    more masked token wherever it is not given: also frame prediction learns to name it. `loss_parts` are those of COMMIT's three
+    that are learnt from. Where `light_weight` is not zero, the centre of light of each frame has to be readable from the
+    features, given frames and predicted ones alike. Of every `copies` rows in turn the first is the unmoved clip, from which
+    samples of tasks that show nothing learn: where their balls are is for the model to know. The digits of every clip's tokens
+    are computed once, by `prepare`; a condition's, which are seldom the clip's own, when it is drawn. What is shown is read
+    before it is rounded, and of tokens that are `known`, since they are the clip's own, nothing is learnt.
     """
 
     def __init__(
@@ -239,22 +240,15 @@ class MaskedModelling(nn.Module):
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         config, device, everyone = self.model.config, self.labels.device, len(rows) * processes.count()
-        draw = torch.multinomial(self.shares, everyone, replacement=True)
-        drawn, task = mine(draw), sent(mine(draw), device)  # (B,)
-        rows = torch.where(self.shows[drawn], rows, rows - rows % self.copies)
-        own, label = self._looked_up(rows)
-        inside, given = self.interior[task], self._conditions(drawn, rows, own)
-        tokens = rounded(own, config.levels)
-        generates = ~self.shows[drawn]
-        whole = ~generates & (mine(torch.rand(everyone)) < WHOLLY_MASKED)
-        draws = mine(torch.rand(everyone, 1 + tokens.shape[1]))
-        from_the_end = mine(torch.rand(everyone)) < torch.where(generates, GENERATING_FROM_THE_END, FROM_THE_END)
-        per_slice = config.grid[1] * config.grid[2]
-        positions = masked_positions(draws, whole, from_the_end, generates, self.begun, per_slice, device)
-        shown = shown_digits(given, inside)
+        drawn = mine(torch.multinomial(self.shares, everyone, replacement=True))  # (B,), on the CPU
+        task, generates = sent(drawn, device), ~self.shows[drawn]
+        rows = torch.where(generates, rows - rows % self.copies, rows)
+        digits, label = self._looked_up(rows)
+        tokens = rounded(digits, config.levels)  # (B, L)
+        shown = shown_digits(self._conditions(drawn, rows, digits), self.interior[task])
         stand_ins = shown_tokens(shown, config.levels, config.mask_token)
-        masked = commit_mask(tokens, stand_ins, self.known[task], config.mask_token, positions)
-        unknown = ~self.label_given[task]
+        masked = commit_mask(tokens, stand_ins, self.known[task], config.mask_token, self._positions(generates, everyone))
+        class_hidden = ~self.label_given[task]
         kept = sent(mine(torch.rand(everyone)) >= LABEL_DROPOUT, device)
         features, class_logits = self.model(masked.tokens, task, self._label_input(task, label, kept), shown)
 
@@ -262,11 +256,21 @@ class MaskedModelling(nn.Module):
         wrong_class = F.cross_entropy(class_logits.float(), label, reduction="none")
         parts = {name: (negative_log_likelihood * getattr(masked, name)).mean() for name in self.loss_parts}
         # Over the samples of all processes: their mean is not the mean of the processes' means.
-        parts["class"] = (wrong_class * unknown).sum() / averaged(unknown.sum()).clamp(min=1 / processes.count())
+        parts["class"] = (wrong_class * class_hidden).sum() / averaged(class_hidden.sum()).clamp(min=1 / processes.count())
         if self.light_weight:
             misread = self.reader(features, relative_light_centres(sent(self.clips.videos(rows), device)))
-            parts["reading"] = self.light_weight * (misread * inside.any(1)).mean()  # where nothing is shown, who could tell
+            tellable = sent(~generates, device)  # where nothing is shown, who could tell
+            parts["reading"] = self.light_weight * (misread * tellable).mean()
         return parts
+
+    def _positions(self, generates: Bool[Tensor, " B"], everyone: int) -> Bool[Tensor, "B L"]:
+        """Which positions of this process's samples are masked; drawn for `everyone`, the samples of all processes."""
+        config = self.model.config
+        whole = ~generates & (mine(torch.rand(everyone)) < WHOLLY_MASKED)
+        draws = mine(torch.rand(everyone, 1 + config.length))
+        from_the_end = mine(torch.rand(everyone)) < torch.where(generates, GENERATING_FROM_THE_END, FROM_THE_END)
+        per_slice = config.grid[1] * config.grid[2]
+        return masked_positions(draws, whole, from_the_end, generates, self.begun, per_slice, self.labels.device)
 
     def _looked_up(self, rows: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B L n"], Int[Tensor, " B"]]:
         """The digits of clips' tokens, not rounded, and labels."""
@@ -331,8 +335,8 @@ def token_loss(
 def encode_clips(
     tokenizer: Tokenizer, clips: TrainingClips, levels: tuple[int, ...], on_encoded: Callable[[int], None] = lambda done: None
 ) -> Float[Tensor, "N L n"]:
-    """The digits of every clip's tokens (`Tokenizer.digits`), of which each process encodes its share; all meet here. It is told how
-    many are done."""
+    """The digits of every clip's tokens (`Tokenizer.digits`), of which each process encodes its share; all meet here. It is told
+    how many are done."""
     digits = torch.zeros(len(clips), prod(tokenizer.config.grid), len(levels), device=next(tokenizer.parameters()).device)
     for chunk in torch.arange(len(clips)).split(CHUNK)[processes.number() :: processes.count()]:
         digits[chunk] = tokenizer.digits(sent(clips.videos(chunk), digits.device), levels).flatten(1, 3)

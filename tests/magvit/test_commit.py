@@ -161,3 +161,10 @@ def test_samples_that_generate_leave_what_drawing_the_first_half_leaves():
     assert (count[count[:, 0] > 0, 1] == 16).all()  # one slice at a time
     assert (count[:, 0] > 0).float().mean() == pytest.approx(0.63, abs=0.03)
     assert torch.bincount(count.sum(1), minlength=65)[33:].min() > 0
+
+
+def test_a_slice_of_both_halves_is_drawn_whole_and_learnt_so():
+    never = torch.zeros(4000, dtype=torch.bool)
+    masked = masked_positions(torch.rand(4000, 49), never, ~never, ~never, 2 / 3, 16, "cpu")  # 6 frames in 3 slices
+    left = torch.bincount(masked.unflatten(1, (3, 16))[:, :2].flatten(1).sum(1), minlength=33)
+    assert left[1:].min() > 0 and masked[:, 32:].all()

@@ -13,6 +13,7 @@ from trajvit.datasets.loading import TrainingClips, load_clips
 from trajvit.datasets.progress import Listener, silent
 from trajvit.datasets.store import Dataset
 from trajvit.evaluation.baselines import balls_of, continued
+from trajvit.magvit.precision import float32_on
 from trajvit.metrics.centres import Balls, find_balls
 from trajvit.settings import InputError, Settings
 from trajvit.training.loop import FitConfig, fit
@@ -103,7 +104,7 @@ class _Foretelling(nn.Module):
 
     def forward(self, rows: Int[Tensor, " B"]) -> dict[str, Float[Tensor, ""]]:
         # Without autocast: bfloat16 knows a place in a frame of 32 px to 0.1 px.
-        with torch.autocast(self.seen.device.type, enabled=False):
+        with float32_on(self.seen.device):
             off = self.model(self.seen[rows]) - self.future[rows]
         return {"distance": (off.square().sum(-1) + 1e-6).sqrt().mean()}
 

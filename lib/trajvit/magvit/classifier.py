@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trajvit.magvit.precision import float32_on
+
 CHUNK = 256
 
 
@@ -37,7 +39,7 @@ class VideoClassifier(nn.Module):
         CPU every other time.
         """
         found = []
-        with torch.autocast(video.device.type, enabled=False):
+        with float32_on(video.device):
             video = video.float()
             for layer in self.layers:
                 video = layer(video)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trajvit.magvit.precision import float32_on
 from trajvit.magvit.tokenizer import PaddedConv3d
 
 Video = Float[Tensor, "B C T H W"]
@@ -86,7 +87,7 @@ class R1(nn.Module):
         self.weight = weight
 
     def forward(self, discriminator: nn.Module, video: Video, real: Logits, fake: Logits) -> Float[Tensor, ""]:
-        with torch.autocast(video.device.type, enabled=False):  # the gradient is differentiated once more
+        with float32_on(video.device):  # the gradient is differentiated once more
             video = video.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(discriminator(video).sum(), video, create_graph=True)
             return self.weight * gradient.square().flatten(1).sum(1).mean() / 2

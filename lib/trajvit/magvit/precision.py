@@ -11,6 +11,11 @@ def precision_on(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16) if reduced else nullcontext()
 
 
+def float32_on(device: torch.device) -> AbstractContextManager:
+    """Computes in float32, whatever the precision around it, what is given so."""
+    return torch.autocast(device.type, enabled=False)
+
+
 def working_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device computes in it, else float32.
 

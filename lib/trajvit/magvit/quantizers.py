@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from vector_quantize_pytorch import FSQ, LFQ, VectorQuantize
 
+from trajvit.magvit.precision import float32_on
 from trajvit.settings import Settings
 
 Features = Float[Tensor, "B D t h w"]
@@ -157,7 +158,7 @@ class Nearest(nn.Module):
         )
 
     def forward(self, features: Features) -> Quantized:
-        with _in_float32(features):
+        with float32_on(features.device):  # the library sees to that on CUDA alone
             quantized, tokens, loss = self.quantizer(features.float())
         return Quantized(quantized, tokens.long(), to_digits(tokens.long(), self.levels).float(), loss.sum())
 
@@ -181,7 +182,7 @@ class Signs(nn.Module):
     def forward(self, features: Features) -> Quantized:
         # Each position to unit size without a learned scale: else the features shrink or grow out of the entropy term's
         # reach. The mean stays, or no position could have all its signs alike.
-        with _in_float32(features):
+        with float32_on(features.device):  # the library sees to that on CUDA alone
             normal = F.rms_norm(features.float().movedim(1, -1), (self.config.bits,)).movedim(-1, 1)
             quantized, tokens, entropy = self.quantizer(normal)
         loss = self._entropy_weight() * entropy + self.config.commitment * F.mse_loss(normal, quantized.detach())
@@ -195,11 +196,6 @@ class Signs(nn.Module):
     def _entropy_weight(self) -> Float[Tensor, ""]:
         left = (1 - self.steps / self.config.anneal_steps).clamp(min=0)
         return self.config.entropy * (1 + (self.config.entropy_boost - 1) * left)
-
-
-def _in_float32(features: Features) -> torch.autocast:
-    """Distances to codes and logits of bits, which the library leaves to the precision around it but on CUDA."""
-    return torch.autocast(features.device.type, enabled=False)
 
 
 def make_quantizer(config: FSQConfig | VQConfig | LFQConfig) -> FiniteScalar | Nearest | Signs:

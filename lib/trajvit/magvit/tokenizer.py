@@ -19,6 +19,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from trajvit.magvit.precision import float32_on
 from trajvit.magvit.quantizers import (
     FSQConfig,
     Quantized,
@@ -256,7 +257,7 @@ class Tokenizer(nn.Module):
         Not in bfloat16, whatever the precision around it, which would move them by up to an eighth.
         """
         own = self.config.quantizer.digits
-        with torch.autocast(video.device.type, enabled=False):
+        with float32_on(video.device):
             digits = self.quantizer(self.encoder(video)).digits
         return digits if levels == own else to_digits(rounded(digits, own), levels).float()
 

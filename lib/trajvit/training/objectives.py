@@ -13,6 +13,7 @@ from trajvit.magvit.autoregressive import AutoregressiveTransformer
 from trajvit.magvit.classifier import VideoClassifier, perceptual_loss
 from trajvit.magvit.commit import commit_mask, interior, masked_positions, own_tokens, shown_digits, shown_tokens
 from trajvit.magvit.discriminator import Discriminator, discriminator_loss, generator_loss
+from trajvit.magvit.precision import float32_on
 from trajvit.magvit.quantizers import rounded, to_digits
 from trajvit.magvit.tasks import TASKS, condition, task_number
 from trajvit.magvit.tokenizer import PaddedConv3d, Tokenizer, Video, reconstruction_loss
@@ -38,7 +39,7 @@ def relative_light_centres(video: Video) -> Float[Tensor, "B T 2"]:
 
     Not in bfloat16, whatever the precision around it, which would round it to a tenth of a pixel.
     """
-    with torch.autocast(video.device.type, enabled=False):
+    with float32_on(video.device):
         light = (video.float().amax(1) - HAZE).clamp(min=0)  # (B, T, H, W)
         across, down = (torch.linspace(-1, 1, size, device=video.device) for size in (video.shape[4], video.shape[3]))
         sums = torch.stack([light.sum(2) @ across, light.sum(3) @ down], dim=-1)
@@ -59,7 +60,7 @@ class LightReader(nn.Module):
 
     def forward(self, features: Float[Tensor, "B L D"], centres: Float[Tensor, "B T 2"]) -> Float[Tensor, " B"]:
         """The mean distance along an axis of what is read from `centres`, of each sample."""
-        with torch.autocast(features.device.type, enabled=False):
+        with float32_on(features.device):
             slices = features.float().unflatten(1, (self.grid[0], -1))  # (B, t, h w, D)
             read = torch.einsum("btpd,pdk->btk", slices, self.weight)
         return (read.flatten(1) - centres.flatten(1)).abs().mean(1)
